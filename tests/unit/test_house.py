@@ -1,0 +1,69 @@
+"""Rules of the house: what may import what, what the front door shows, how big a file may grow."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import mxbatch
+
+ROOT = Path(__file__).parents[2]
+LAYERS = {"kernels": set(), "engine": {"kernels"}, "trainer": {"engine"}, "bench": {"engine", "trainer"}}
+FILES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the mxbatch modules that a file imports, at the top or inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return {name for name in names if name.split(".")[0] == "mxbatch"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_upwards_only(path: Path) -> None:
+    layer = path.relative_to(ROOT).parts[0]
+    allowed = {layer, *LAYERS[layer]}
+    wrong = {name for name in imported(path) if name != "mxbatch" and name.split(".")[1] not in allowed}
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_past_400_lines_wants_to_be_two(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_kernels_is_no_package_of_its_own() -> None:
+    """With an `__init__.py` it would hide the installed `kernels` that other libraries import."""
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+
+
+def test_the_door_is_sorted_complete_and_opens() -> None:
+    assert mxbatch.__all__ == sorted(mxbatch.__all__)
+    for name in mxbatch.__all__:
+        value = getattr(mxbatch, name)
+        assert not isinstance(value, ModuleType)
+        assert value.__doc__, f"{name} has no docstring"
+
+
+def test_an_unknown_name_at_the_door_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(AttributeError, match="read_calls"):
+        mxbatch.read_call  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "module", ["mxbatch", "mxbatch.engine.cli", "mxbatch.engine.score", "mxbatch.engine.about"]
+)
+def test_what_answers_at_once_imports_nothing_heavy(module: str) -> None:
+    heavy = "{'torch', 'timm', 'ray', 'pydicom', 'imagecodecs', 'tifffile', 'pandas', 'tensorrt'}"
+    code = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == []
