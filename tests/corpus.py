@@ -1,0 +1,376 @@
+"""Radiographs to test with, good and bad, drawn and written on the spot: every builder is a pure function to
+bytes.
+
+The good ones show the same small "mouse": a bright body with a brighter spine on a dark, noisy ground. DICOM
+is written by pydicom, which the decoder does not use, so that the two check each other. `PLANTED` is what the
+tests of whole runs put into an archive, and `PLANTED_CODES` what the quarantine must say about each.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+IMPLICIT = "1.2.840.10008.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+RLE = "1.2.840.10008.1.2.5"
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.57"
+JPEG_LOSSLESS_SV1 = "1.2.840.10008.1.2.4.70"
+JPEG_LS = "1.2.840.10008.1.2.4.80"
+JPEG_LS_NEAR = "1.2.840.10008.1.2.4.81"
+JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
+JPEG_2000 = "1.2.840.10008.1.2.4.91"
+HTJ2K_LOSSLESS = "1.2.840.10008.1.2.4.201"
+
+NATIVE_SYNTAXES = (IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN)
+LOSSLESS_SYNTAXES = (RLE, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_2000_LOSSLESS, HTJ2K_LOSSLESS)
+LOSSY_SYNTAXES = (JPEG_BASELINE, JPEG_EXTENDED, JPEG_LS_NEAR, JPEG_2000)
+ALL_SYNTAXES = (*NATIVE_SYNTAXES, *LOSSLESS_SYNTAXES, *LOSSY_SYNTAXES)
+
+_HUGE = 65_500
+
+
+def mouse(height: int = 120, width: int = 200, *, bits: int = 8) -> NDArray[Any]:
+    """A grey picture, `uint8[height, width]` or `uint16`, below `2 ** bits`; always the same one."""
+    y, x = np.mgrid[0:height, 0:width]
+    across, along = (y - 0.5 * height) / (0.32 * height), (x - 0.55 * width) / (0.4 * width)
+    body = np.clip(1.3 - across**2 - along**2, 0, 1)
+    spine = np.exp(-(((y - 0.45 * height) / (0.04 * height + 1)) ** 2)) * (body > 0) * (0.8 + 0.2 * np.sin(x))
+    noise = np.random.default_rng(7).normal(0, 0.02, (height, width))
+    levels = np.clip(0.08 + 0.45 * body + 0.4 * spine + noise, 0, 1) * (2**bits - 1)
+    return levels.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+def coloured(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`uint8[H, W, 3]` in which the three channels differ, so that a wrong luma shows."""
+    return np.stack([grey, np.roll(grey, 5, axis=1) // 2 + 60, 255 - grey], axis=-1)
+
+
+# --- good files ---
+
+
+def save(picture: Image.Image, form: str, **options: Any) -> bytes:
+    """What Pillow writes."""
+    out = BytesIO()
+    picture.save(out, form, **options)
+    return out.getvalue()
+
+
+def jpeg(height: int = 120, width: int = 200, *, mode: str = "L", **options: Any) -> bytes:
+    """A JPEG of the mouse; `mode` is L, RGB or CMYK, `options` are Pillow's."""
+    grey = mouse(height, width)
+    picture = Image.fromarray(grey if mode == "L" else coloured(grey))
+    return save(picture.convert(mode), "JPEG", **{"quality": 90, **options})
+
+
+def odd_jpeg(height: int = 48, width: int = 96) -> bytes:
+    """The luma of `jpeg(height, width)`, with chroma a third as wide: TurboJPEG has no name for that.
+
+    Pillow cannot write one. But a component may have a scan of its own, and those of grey files fit as they are.
+    """
+    luma, chroma = jpeg(height, width), jpeg(height, width // 3)
+    frame, scan, chroma_scan = luma.index(b"\xff\xc0"), luma.index(b"\xff\xda"), chroma.index(b"\xff\xda")
+    components = b"\x03" + b"\1\x31\0" + b"\2\x11\0" + b"\3\x11\0"
+    head = (
+        luma[: frame + 2] + struct.pack(">HBHH", 17, 8, height, width) + components + luma[frame + 13 : scan]
+    )
+    scans = [luma[scan:-2]] + [
+        chroma[chroma_scan:-2].replace(b"\1\1\0", b"\1%c\0" % name, 1) for name in (2, 3)
+    ]
+    return head + b"".join(scans) + luma[-2:]
+
+
+def png(height: int = 120, width: int = 200, *, mode: str = "L", **options: Any) -> bytes:
+    """A PNG of the mouse; `mode` is one of Pillow's, I;16 for 16-bit grey."""
+    if mode == "I;16":
+        return save(Image.fromarray(mouse(height, width, bits=16)), "PNG", **options)
+    grey = mouse(height, width)
+    if mode in ("L", "1"):
+        return save(Image.fromarray(grey).convert(mode), "PNG", **options)
+    return save(Image.fromarray(coloured(grey)).convert(mode), "PNG", **options)
+
+
+def png_of_rows(rows: list[bytes], shape: tuple[int, int], *, interlaced: bool = False) -> bytes:
+    """An 8-bit grey PNG of filtered `rows`, which Pillow cannot write interlaced."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", shape[1], shape[0], 8, 0, 0, 0, interlaced)
+    body = zlib.compress(b"".join(rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def bmp(height: int = 120, width: int = 200, *, mode: str = "L") -> bytes:
+    """A BMP of the mouse: L has a palette of greys, RGB 24 bits."""
+    grey = mouse(height, width)
+    return save(Image.fromarray(grey if mode == "L" else coloured(grey)), "BMP")
+
+
+def bmp_run_length(grey: NDArray[np.uint8]) -> bytes:
+    """An 8-bit BMP with a grey palette in run-length encoding, every pixel a run of one."""
+    height, width = grey.shape
+    rows = [b"".join(b"\1" + bytes([level]) for level in row) + b"\0\0" for row in grey[::-1].tolist()]
+    runs = b"".join(rows) + b"\0\1"
+    palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
+    start = 14 + 40 + len(palette)
+    head = struct.pack("<2sIHHI", b"BM", start + len(runs), 0, 0, start)
+    return (
+        head
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+        + palette
+        + runs
+    )
+
+
+def tiff(pixels: NDArray[Any] | None = None, **options: Any) -> bytes:
+    """A TIFF of the mouse, or of `pixels`; `options` are those of `tifffile.imwrite`."""
+    import tifffile
+
+    out = BytesIO()
+    tifffile.imwrite(out, mouse(bits=16) if pixels is None else pixels, **options)
+    return out.getvalue()
+
+
+def dicom(
+    height: int = 120,
+    width: int = 200,
+    *,
+    syntax: str = EXPLICIT,
+    bits: int = 16,
+    stored: int | None = None,
+    photometric: str = "MONOCHROME2",
+    pixels: NDArray[Any] | None = None,
+    signed: bool = False,
+    frames: int = 1,
+    **elements: Any,
+) -> bytes:
+    """A DICOM file of the mouse, or of `pixels` as `[H, W]` or `[H, W, samples]`.
+
+    `frames` repeats the first frame reversed, so that reading the wrong one shows. `elements` are further
+    attributes by keyword; None removes one.
+    """
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.encaps import encapsulate
+
+    if pixels is None:
+        pixels = mouse(height, width, bits=stored or bits).astype(f"u{max(bits, 8) // 8}")
+    data = pydicom.Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3.4"
+    data.PatientName = "mouse"
+    data.SamplesPerPixel = 1 if pixels.ndim == 2 else pixels.shape[2]
+    data.PhotometricInterpretation = photometric
+    if data.SamplesPerPixel > 1:
+        data.PlanarConfiguration = 0
+    if frames > 1:
+        data.NumberOfFrames = frames
+    data.Rows, data.Columns = pixels.shape[:2]
+    data.BitsAllocated, data.BitsStored, data.HighBit = bits, stored or bits, (stored or bits) - 1
+    data.PixelRepresentation = int(signed)
+    shots = [pixels, *[np.ascontiguousarray(pixels[::-1, ::-1])] * (frames - 1)]
+    if syntax in NATIVE_SYNTAXES:
+        order = ">" if syntax == BIG_ENDIAN else "<"
+        raw = b"".join(shot.astype(shot.dtype.newbyteorder(order)).tobytes() for shot in shots)
+        data.PixelData = raw + b"\0" * (len(raw) % 2)
+    else:
+        data.PixelData = encapsulate([codestream(shot, syntax) for shot in shots])
+        data["PixelData"].is_undefined_length = True
+    data["PixelData"].VR = "OB" if bits <= 8 or syntax not in NATIVE_SYNTAXES else "OW"
+    for keyword, value in elements.items():
+        if value is None:
+            delattr(data, keyword)
+        else:
+            setattr(data, keyword, value)
+    out = BytesIO()
+    pydicom.dcmwrite(out, data, enforce_file_format=True)
+    return out.getvalue()
+
+
+def codestream(pixels: NDArray[Any], syntax: str) -> bytes:
+    """One frame as `syntax` compresses it."""
+    import imagecodecs
+    from pydicom.pixels.encoders.native import _encode_frame as encode_rle
+
+    deep = pixels.dtype.itemsize > 1
+    if syntax == RLE:
+        return bytes(encode_rle(pixels.tobytes(), _RleRunner(pixels)))
+    if syntax == JPEG_BASELINE:
+        return save(Image.fromarray(pixels), "JPEG", quality=90)
+    if syntax == JPEG_EXTENDED:
+        return bytes(imagecodecs.jpeg8_encode(pixels, level=95, bitspersample=12 if deep else 8))
+    if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
+        return bytes(imagecodecs.ljpeg_encode(pixels))
+    if syntax in (JPEG_LS, JPEG_LS_NEAR):
+        return bytes(imagecodecs.jpegls_encode(pixels, level=2 if syntax == JPEG_LS_NEAR else 0))
+    if syntax == JPEG_2000_LOSSLESS:
+        return bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True))
+    if syntax == JPEG_2000:
+        return bytes(imagecodecs.jpeg2k_encode(pixels, level=60, codecformat="j2k"))
+    return bytes(imagecodecs.htj2k_encode(pixels, reversible=True))
+
+
+class _RleRunner:
+    """As much of pydicom's encoding runner as its RLE encoder looks at."""
+
+    def __init__(self, pixels: NDArray[Any]) -> None:
+        self.rows, self.columns = pixels.shape[:2]
+        self.samples_per_pixel = 1 if pixels.ndim == 2 else pixels.shape[2]
+        self.bits_allocated = 8 * pixels.dtype.itemsize
+
+    def get_option(self, name: str, default: Any = None) -> Any:
+        return {"byteorder": "<"}.get(name, default)
+
+
+def items(*streams: bytes) -> bytes:
+    """Pixel Data that holds `streams`, a frame each."""
+    from pydicom.encaps import encapsulate
+
+    return bytes(encapsulate(list(streams)))
+
+
+def without_meta(data: bytes) -> bytes:
+    """A DICOM file stripped to its bare data set."""
+    return data[_data_set_start(data) :]
+
+
+def _data_set_start(data: bytes) -> int:
+    """Behind group 2, whose length is its first element."""
+    return 144 + int(struct.unpack_from("<I", data, 140)[0])
+
+
+# --- bad files ---
+
+
+def truncated_jpeg() -> bytes:
+    """Half a JPEG, as a broken copy leaves it."""
+    whole = jpeg()
+    return whole[: len(whole) // 2]
+
+
+def truncated_dicom() -> bytes:
+    """Two thirds of an uncompressed DICOM."""
+    whole = dicom()
+    return whole[: len(whole) * 2 // 3]
+
+
+def zero_bytes() -> bytes:
+    return b""
+
+
+def text() -> bytes:
+    """A web server's excuse, saved under the name of a radiograph."""
+    return b"<!DOCTYPE html>\n<html><body><h1>404 Not Found</h1></body></html>\n"
+
+
+def unknown_format() -> bytes:
+    """Bytes that open no format."""
+    return b"\0\x01\x02\x03 not a picture \xfe\xfd" * 20
+
+
+def broken_palette_png() -> bytes:
+    """A palette PNG, one byte of whose palette was flipped after the checksum was made."""
+    data = bytearray(png(mode="P"))
+    data[data.index(b"PLTE") + 9] ^= 0x40
+    return bytes(data)
+
+
+def deflate_bomb_dicom(inflated_bytes: int = 800_000_000) -> bytes:
+    """A deflated DICOM of under a megabyte that inflates to `inflated_bytes`, before any pixel."""
+    plain = dicom(8, 8, syntax=DEFLATED)
+    start = _data_set_start(plain)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = packer.compress(struct.pack("<HH2sHI", 0x0009, 0x1001, b"OB", 0, inflated_bytes))
+    block = bytes(1 << 20)
+    packed += b"".join(packer.compress(block) for _ in range(inflated_bytes // len(block)))
+    return plain[:start] + packed + packer.flush()
+
+
+def deep_nesting_dicom(levels: int = 5000) -> bytes:
+    """Sequences within sequences, deeper than any parser that recurses."""
+    plain = dicom(8, 8)
+    start = _data_set_start(plain)
+    opening = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF)
+    opening += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    return plain[:start] + opening * levels + closing * levels + plain[start:]
+
+
+def huge_header_jpeg() -> bytes:
+    """A JPEG whose header claims 65,500 x 65,500 pixels."""
+    data = bytearray(jpeg(8, 8))
+    struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, _HUGE, _HUGE)
+    return bytes(data)
+
+
+def huge_header_png() -> bytes:
+    data = bytearray(png(8, 8))
+    struct.pack_into(">II", data, 16, _HUGE, _HUGE)
+    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def huge_header_bmp() -> bytes:
+    data = bytearray(bmp(8, 8))
+    struct.pack_into("<ii", data, 18, _HUGE, _HUGE)
+    return bytes(data)
+
+
+def huge_header_tiff() -> bytes:
+    """A Deflate TIFF of one small strip that claims the huge page."""
+    data = bytearray(tiff(mouse(8, 8), compression="zlib", byteorder="<"))
+    (count,) = struct.unpack_from("<H", data, struct.unpack_from("<I", data, 4)[0])
+    first = struct.unpack_from("<I", data, 4)[0] + 2
+    for at in range(first, first + 12 * count, 12):
+        if struct.unpack_from("<H", data, at)[0] in (256, 257, 278):  # width, length, rows per strip
+            struct.pack_into("<HII", data, at + 2, 4, 1, _HUGE)
+    return bytes(data)
+
+
+def huge_header_dicom(syntax: str = EXPLICIT) -> bytes:
+    return dicom(8, 8, syntax=syntax, Rows=_HUGE, Columns=_HUGE)
+
+
+HUGE: dict[str, Callable[[], bytes]] = {
+    "jpeg": huge_header_jpeg,
+    "png": huge_header_png,
+    "bmp": huge_header_bmp,
+    "tiff": huge_header_tiff,
+    "dicom": huge_header_dicom,
+}
+
+PLANTED: dict[str, Callable[[], bytes]] = {
+    "truncated.jpg": truncated_jpeg,
+    "truncated.dcm": truncated_dicom,
+    "zero_bytes.jpg": zero_bytes,
+    "text.jpg": text,
+    "huge_header.jpg": huge_header_jpeg,
+    "deflate_bomb.dcm": deflate_bomb_dicom,
+    "broken_palette.png": broken_palette_png,
+    "unknown_format.jpg": unknown_format,
+}
+
+PLANTED_CODES = {
+    "truncated.jpg": "MX-D101",
+    "truncated.dcm": "MX-D501",
+    "zero_bytes.jpg": "MX-D003",
+    "text.jpg": "MX-D004",
+    "huge_header.jpg": "MX-D103",
+    "deflate_bomb.dcm": "MX-D504",
+    "broken_palette.png": "MX-D202",
+    "unknown_format.jpg": "MX-D005",
+}
