@@ -1,0 +1,55 @@
+"""The page that people read before they trust a model. Made from the manifest, so it promises no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """Markdown from the content of bundle.toml."""
+    recipe, taxonomy = manifest["recipe"], manifest["taxonomy"]
+    backbone = recipe["backbone"]
+    warning = f"> **{manifest['warning']}**\n\n" if "warning" in manifest else ""
+    return f"""# {manifest["model_id"]}
+
+{warning}A model of mxbatch: from a mouse's radiographs, the probability of skeletal abnormalities.
+
+- Backbone: {backbone["name"]} ({backbone["kind"]}), input {recipe["input"]["size"]} pixels a side
+- Views: {", ".join(recipe["views"])}; any subset of them, up to {recipe["max_radiographs"]} radiographs
+- Taxonomy: {taxonomy["name"]}, version {taxonomy["version"]}, {len(taxonomy["nodes"])} nodes
+- Licence: {manifest["licence"]}
+- Written with: {", ".join(f"{name} {version}" for name, version in manifest["versions"].items())}
+
+## Trained on
+
+{_table(manifest["training"], "Nothing is stated." if not warning else "Nothing: the weights are random.")}
+
+## Measured
+
+{_table(manifest["metrics"], "Nothing is stated: treat its calls as unproven.")}
+
+## Nodes
+
+| node | means | normal below | abnormal from |
+| --- | --- | --- | --- |
+{_nodes(manifest)}
+
+## Use
+
+For research, to rank and pre-sort radiographs of laboratory mice; a person decides. It was not made for other
+species, nor for diagnosis. Between its two thresholds a node is called `review`. A probability is the product
+along the path from the root. MP terms are those of the taxonomy, with the evidence that it states.
+"""
+
+
+def _table(values: Mapping[str, Any], otherwise: str) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in values.items()) or otherwise
+
+
+def _nodes(manifest: Mapping[str, Any]) -> str:
+    thresholds = manifest["thresholds"]
+    return "\n".join(
+        "| {} | {} | {} | {} |".format(node["name"], node["title"], *thresholds[node["name"]])
+        for node in manifest["taxonomy"]["nodes"]
+    )

@@ -1,0 +1,43 @@
+"""Which bundle a run uses: a folder, or the untrained example, made once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mxbatch import __version__
+from mxbatch.engine.bundle import Bundle, read_bundle, write_untrained
+from mxbatch.engine.errors import MxbatchError, UsageError
+
+UNTRAINED = "untrained"
+
+
+def resolve_model(model: Path | str | None) -> Bundle:
+    """The bundle that `model` names, its files verified.
+
+    Raises UsageError (MX-U004) when nothing is named or nothing is there, EnvironmentFault (MX-M0nn) when the
+    bundle is damaged.
+    """
+    named = model or os.environ.get("MXBATCH_MODEL")
+    if not named:
+        raise UsageError("MX-U004", "no model was named")
+    if str(named) == UNTRAINED:
+        return untrained()
+    return read_bundle(Path(named).expanduser().absolute())
+
+
+def untrained() -> Bundle:
+    """The seeded, untrained example. It shows the engine at work; its calls mean nothing."""
+    path = cache_folder() / "bundles" / f"{UNTRAINED}-{__version__}"
+    if not path.is_dir():
+        try:
+            return write_untrained(path)
+        except MxbatchError:
+            if not path.is_dir():  # else another process was quicker
+                raise
+    return read_bundle(path)
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/mxbatch`, by default `~/.cache/mxbatch`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mxbatch"

@@ -1,0 +1,153 @@
+"""Golden numbers: a few pictures and specimens with the float32 results of the machine that wrote the bundle.
+
+They travel in the bundle. Each runtime computes them again before it may score anything, at every slot of
+its batch, so a wrong kernel, driver or precision is found before the first specimen and not in somebody's
+paper.
+"""
+
+# M golden pictures · S side · D features · F specimens · T radiographs per specimen · K nodes
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mxbatch.engine.errors import EnvironmentFault
+from mxbatch.engine.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from mxbatch.engine.models.hierarchical import HierarchicalModel
+    from mxbatch.engine.models.recipe import Recipe
+    from mxbatch.engine.runtime.scorer import Scorer
+
+FILE = "golden.npz"
+PICTURES = 4
+FEATURE_TOLERANCE = 1e-3
+"""Largest difference of a feature, as a share of the golden features' largest magnitude."""
+PROBABILITY_TOLERANCE = 2e-3
+"""Largest difference of a probability."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Golden:
+    """`features` belong to `images`; `probabilities` to `features[tokens]`, `view_ids` and `mask`."""
+
+    images: NDArray[np.uint8]
+    """[M, S, S]"""
+    features: NDArray[np.float32]
+    """[M, D]"""
+    tokens: NDArray[np.int64]
+    """[F, T], which of the M pictures each radiograph is"""
+    view_ids: NDArray[np.int64]
+    """[F, T]"""
+    mask: NDArray[np.bool_]
+    """[F, T]"""
+    probabilities: NDArray[np.float32]
+    """[F, K]"""
+
+
+def golden_images(size: int, seed: int = 0) -> NDArray[np.uint8]:
+    """`uint8[M, S, S]`: bodies, spines and ribs as simple shapes with a little noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:size, 0:size] / size - 0.5
+    pictures = []
+    for _ in range(PICTURES):
+        tilt, wide, bend = rng.uniform(-0.4, 0.4), rng.uniform(0.12, 0.3), rng.uniform(-0.15, 0.15)
+        across, along = x * np.cos(tilt) - y * np.sin(tilt), x * np.sin(tilt) + y * np.cos(tilt)
+        body = np.clip(1 - (across / wide) ** 2 - (along / 0.45) ** 2, 0, 1)
+        spine = np.exp(-(((across - bend * along) / 0.02) ** 2)) * (body > 0)
+        ribs = (np.sin(along * rng.uniform(60, 120)) > 0.6) * (body > 0.3)
+        grey = 30 + 110 * body + 80 * spine + 25 * ribs + rng.normal(0, 4, body.shape)
+        pictures.append(np.clip(grey, 0, 255).astype(np.uint8))
+    return np.stack(pictures)
+
+
+def golden_specimens(
+    radiographs: int, views: int, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """`tokens, view_ids, mask`, each `[F, T]`: specimens with no radiograph, with 1, 2, 4 and all T."""
+    rng = np.random.default_rng(seed)
+    counts = np.minimum([0, 1, 1, 2, 4, radiographs], radiographs)
+    shape = (len(counts), radiographs)
+    mask = np.arange(radiographs) < counts[:, None]
+    return rng.integers(0, PICTURES, shape), rng.integers(0, views + 1, shape), mask
+
+
+def make_golden(
+    model: HierarchicalModel,
+    *,
+    recipe: Recipe,
+    taxonomy: Taxonomy,
+    scale: tuple[float, ...],
+    bias: tuple[float, ...],
+) -> Golden:
+    """The golden numbers of `model` (eval mode, float32, CPU) with the calibration `scale` and `bias`."""
+    import torch
+
+    from mxbatch.kernels.tree import path_probabilities
+
+    images = golden_images(recipe.input.size)
+    tokens, view_ids, mask = golden_specimens(recipe.max_radiographs, len(recipe.views))
+    with torch.inference_mode():
+        features_MD = model.encoder(torch.from_numpy(images)[:, None])
+        logits_FK = model.head(
+            features_MD[torch.from_numpy(tokens)], torch.from_numpy(view_ids), torch.from_numpy(mask)
+        )
+        probabilities_FK = path_probabilities(
+            logits_FK, taxonomy.parents, torch.tensor(scale), torch.tensor(bias)
+        )
+    return Golden(
+        images=images,
+        features=features_MD.numpy(),
+        tokens=tokens,
+        view_ids=view_ids,
+        mask=mask,
+        probabilities=probabilities_FK.numpy(),
+    )
+
+
+def write_golden(folder: Path, golden: Golden) -> None:
+    np.savez_compressed(folder / FILE, **{name: getattr(golden, name) for name in Golden.__slots__})
+
+
+def read_golden(folder: Path) -> Golden:
+    """The golden numbers of a bundle. Raises EnvironmentFault MX-M002. Never unpickles."""
+    path = folder / FILE
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Golden(**{name: arrays[name] for name in Golden.__slots__})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise EnvironmentFault("MX-M002", f"the golden numbers cannot be read: {error}", path=path) from error
+
+
+def check_golden(scorer: Scorer, golden: Golden, path: Path) -> None:
+    """Compute them with `scorer`. Raises EnvironmentFault MX-M003 with the largest difference."""
+    count = len(golden.images)
+    repeats = -(-max(count, scorer.batch) // scorer.batch) * scorer.batch
+    order = np.arange(repeats) % count
+    blocks = [
+        scorer.encode(golden.images[order[at : at + scorer.batch]]) for at in range(0, repeats, scorer.batch)
+    ]
+    scale = float(np.abs(golden.features).max()) or 1.0
+    _require_close(
+        np.concatenate(blocks) / scale, golden.features[order] / scale, FEATURE_TOLERANCE, "features", path
+    )
+    got = scorer.fuse(golden.features[golden.tokens], golden.view_ids, golden.mask)
+    _require_close(got, golden.probabilities, PROBABILITY_TOLERANCE, "probabilities", path)
+
+
+def _require_close(
+    got: NDArray[np.float32], golden: NDArray[np.float32], tolerance: float, what: str, path: Path
+) -> None:
+    if got.shape != golden.shape:
+        raise EnvironmentFault("MX-M003", f"{what} have the shape {got.shape}, not {golden.shape}", path=path)
+    worst = float(np.abs(got - golden).max())
+    if not worst <= tolerance:  # so that NaN fails, too
+        raise EnvironmentFault(
+            "MX-M003", f"golden {what} differ by {worst:.2g}, allowed {tolerance:g}", path=path
+        )
