@@ -1,0 +1,90 @@
+"""What travels between the run and its workers: descriptions and counts, never pixels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mxbatch.engine.decode.contract import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything that a worker needs to know before its first shard. Told once."""
+
+    run_id: str
+    archive: Path
+    out: Path
+    bundle: Path
+    device: str
+    """`cpu` or `cuda:<n>`."""
+    batch: int
+    model_threads: int
+    decode_threads: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker has loaded the model and passed the golden check."""
+
+    seconds: float
+    runtime: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """So many radiographs of the running shard have been gone through since the last word."""
+
+    radiographs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The radiograph that is opened next, said only while a shard is done with care. Empty: none is open."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A shard is in the ledger."""
+
+    number: int
+    calls: int
+    quarantined: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The worker cannot go on, and neither could another in its place."""
+
+    error: Exception
+    trace: str = ""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far a run has come; what a progress display shows."""
+
+    radiographs_total: int
+    radiographs: int = 0
+    """Gone through, in earlier sessions too."""
+    earlier: int = 0
+    """Of these, in earlier sessions."""
+    quarantined: int = 0
+    calls: int = 0
+    workers_ready: int = 0
+    startup_s: float = 0.0
+    """Until the first worker was ready."""
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    deaths: int = 0
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The stage that took most work so far."""
+        work = {stage: s for stage, s in self.seconds.items() if stage != "wait"}
+        return max(work, key=lambda stage: work[stage]) if work else None

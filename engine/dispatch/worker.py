@@ -1,0 +1,99 @@
+"""One worker process: `python -m mxbatch.engine.dispatch.worker FD`, with a Connection to the run at FD.
+
+It loads the model once, then scores and commits shard after shard. It never outlives the run: a thread listens
+to the connection and ends the process as soon as the other side is gone, in the middle of whatever it does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from mxbatch.engine.dispatch.job import Committed, Failed, Job, Opening, Progress, Ready
+from mxbatch.engine.errors import EnvironmentFault, MxbatchError
+
+PROGRESS_S = 0.2
+
+
+def main() -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the run decides what it means
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    inbox: SimpleQueue[Any] = SimpleQueue()
+    Thread(target=_listen, args=(connection, inbox), daemon=True).start()
+    try:
+        _work(connection, inbox)
+    except MxbatchError as error:
+        connection.send(Failed(error, traceback.format_exc()))
+    except Exception as error:
+        what = f"a worker failed: {type(error).__name__}: {error}"
+        connection.send(Failed(EnvironmentFault("MX-E006", what), traceback.format_exc()))
+
+
+def _listen(connection: Connection[Any, Any], inbox: SimpleQueue[Any]) -> None:
+    try:
+        while True:
+            inbox.put(connection.recv())
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _work(connection: Connection[Any, Any], inbox: SimpleQueue[Any]) -> None:
+    from mxbatch.engine.bundle import read_bundle
+    from mxbatch.engine.feed import Loader
+    from mxbatch.engine.ledger import Output
+    from mxbatch.engine.runtime.scorer import open_scorer
+    from mxbatch.engine.shard import Engine, Watch, score_shard, timed
+
+    started = time.perf_counter()
+    job: Job = inbox.get()
+    bundle = read_bundle(job.bundle)
+    scorer = open_scorer(bundle, device=job.device, batch=job.batch, threads=job.model_threads)
+    loader = Loader(root=job.archive, contract=bundle.recipe.input, limits=job.limits)
+    output = Output(job.out)
+    connection.send(Ready(time.perf_counter() - started, scorer.name))
+    with ThreadPoolExecutor(job.decode_threads, thread_name_prefix="decode") as pool:
+        engine = Engine(bundle=bundle, scorer=scorer, loader=loader, pool=pool, run_id=job.run_id)
+        while True:
+            shard, assignment = inbox.get()
+            reporter = _Reporter(connection)
+            watch = Watch(progress=reporter.count, poisoned=assignment.poisoned)
+            if assignment.careful:
+                watch.opening = lambda path: connection.send(Opening(path))
+            part = score_shard(shard, engine, watch)
+            with timed(part.seconds, "write"):
+                output.commit(job.run_id, part.number, part.calls, part.quarantine)
+            reporter.flush()
+            connection.send(
+                Committed(part.number, part.calls.num_rows, part.quarantine.num_rows, part.seconds)
+            )
+
+
+class _Reporter:
+    """Says how far the shard has come, a few times a second at most."""
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection = connection
+        self._unsaid, self._said_at = 0, time.monotonic()
+
+    def count(self, radiographs: int) -> None:
+        self._unsaid += radiographs
+        if time.monotonic() - self._said_at >= PROGRESS_S:
+            self.flush()
+
+    def flush(self) -> None:
+        self._connection.send(Progress(self._unsaid))
+        self._unsaid, self._said_at = 0, time.monotonic()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What this machine offers, and how many workers it makes. Asks the operating system, never torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mxbatch.engine.errors import UsageError
+
+WORKER_BYTES = 1_500_000_000
+"""Room to leave for each CPU worker: torch, the model and its activations."""
+CPU_BATCH, CUDA_BATCH = 16, 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """The workers of a run: one entry of `devices` each."""
+
+    devices: tuple[str, ...]
+    batch: int
+    model_threads: int
+    decode_threads: int
+
+
+def choose_crew(
+    device: str = "auto", workers: int | None = None, batch: int | None = None, *, cpus: int | None = None
+) -> Crew:
+    """One worker per GPU, its decoders sharing the cores; else one single-threaded worker per core.
+
+    A CPU worker runs its model on one thread however many workers there are: so a specimen's numbers do not
+    depend on how the machine was shared out. Raises UsageError when CUDA is asked for and there is none.
+    """
+    cpus = cpus or len(os.sched_getaffinity(0))
+    gpus = count_gpus()
+    if device == "cuda" and not gpus:
+        raise UsageError("MX-U001", "device cuda: this machine shows no NVIDIA GPU", fix="--device cpu")
+    if gpus and device != "cpu":
+        count = workers or gpus
+        return Crew(
+            devices=tuple(f"cuda:{n % gpus}" for n in range(count)),
+            batch=batch or CUDA_BATCH,
+            model_threads=1,
+            decode_threads=max(1, cpus // count),
+        )
+    count = workers or max(1, min(cpus, memory_bytes() // WORKER_BYTES))
+    return Crew(devices=("cpu",) * count, batch=batch or CPU_BATCH, model_threads=1, decode_threads=1)
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that this process may use: the driver's list, narrowed by CUDA_VISIBLE_DEVICES."""
+    present = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    return min(present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def memory_bytes() -> int:
+    """Memory that may be used without swapping, in bytes; what a container grants when that is less."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        try:
+            free = min(free, int(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return free

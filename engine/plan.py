@@ -1,0 +1,221 @@
+"""Index -> plan: which specimens are to be scored, cut into shards. Pure functions; nothing here reads a pixel.
+
+A shard is an ordered list of whole specimens: the unit of work, of retry and of commit. Because a specimen
+never spans two shards, nothing has to be grouped again after scoring, and a part of the output is complete
+as soon as its shard is.
+
+A specimen's *work id* names the work, not the animal: a hash over its key, its radiographs as the index saw
+them (path, view, size, modification time, checksum) and the model. A later run plans every work id that no
+earlier run has committed: new and changed specimens, and all of them under a new model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mxbatch.engine.archive.index import INDEX_SCHEMA, KEY
+
+METADATA = (
+    "pipeline",
+    "colony_id",
+    "gene_symbol",
+    "allele_symbol",
+    "zygosity",
+    "sex",
+    "group",
+    "age_weeks",
+    "metadata_group",
+)
+"""The columns that ride along from the index to the calls, unread by the engine."""
+
+PLAN_SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("work_id", pa.string(), nullable=False),
+        *INDEX_SCHEMA,
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Radiograph:
+    """One image file of a specimen. `code` and `reason` say why it is unusable before it was ever opened."""
+
+    path: str
+    view: str | None
+    size: int
+    mtime_ns: int
+    code: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """One animal at one procedure date. `key` follows `KEY`, `metadata` follows `METADATA`.
+
+    An empty specimen id means a file that could not be placed; it is its own, nameless entry of the plan.
+    """
+
+    key: tuple[str, ...]
+    metadata: tuple[object, ...]
+    work_id: str
+    radiographs: tuple[Radiograph, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The unit of work. `number` gives the part its name."""
+
+    number: int
+    specimens: tuple[Specimen, ...]
+
+    @property
+    def name(self) -> str:
+        return part_name(self.number)
+
+
+def part_name(number: int) -> str:
+    return f"part-{number:05d}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which of the archive's specimens a run is asked for."""
+
+    since: str | None = None
+    """ISO date: specimens examined on or after it; where no date is known, the newest file's date decides."""
+    limit: int | None = None
+    """At most so many specimens, in the order of the index."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardSizes:
+    """How many radiographs a shard holds: `most`, and fewer towards the end, so that all workers end together.
+
+    While much is left, a shard is a fraction of it (guided self-scheduling: Polychronopoulos and Kuck, IEEE Trans.
+    Computers C-36, 1987), capped by what a crash may cost.
+    """
+
+    most: int = 256
+    least: int = 32
+    workers: int = 1
+
+    def next(self, left: int) -> int:
+        """The size of the next shard when `left` radiographs are not in any yet."""
+        return min(self.most, max(self.least, left // (2 * self.workers)))
+
+
+def make_plan(
+    index: pa.Table,
+    *,
+    model_id: str,
+    done: Collection[str] = (),
+    selection: Selection | None = None,
+    sizes: ShardSizes | None = None,
+) -> Plan:
+    """The plan of one run over what `done` and `selection` leave of the index.
+
+    `done` holds the work ids that need not be done again. A shard takes whole specimens until it is full;
+    a specimen with more radiographs than that is a shard of its own.
+    """
+    selection, sizes = selection or Selection(), sizes or ShardSizes()
+    new = (work for work in _specimen_rows(index, model_id, selection.since) if work[0] not in done)
+    works = list(islice(new, selection.limit))
+    left = sum(len(rows) for _, rows in works)
+    shards: list[int] = []
+    number, filled, size = 0, 0, sizes.next(left)
+    for _, rows in works:
+        if filled and filled + len(rows) > size:
+            number, filled, size = number + 1, 0, sizes.next(left)
+        shards += [number] * len(rows)
+        filled += len(rows)
+        left -= len(rows)
+    take = [row for _, rows in works for row in rows]
+    work_ids = [work_id for work_id, rows in works for _ in rows]
+    columns = [pa.array(shards, pa.int32()), pa.array(work_ids, pa.string())]
+    columns += index.take(pa.array(take, pa.int64())).columns
+    return Plan(pa.Table.from_arrays(columns, schema=PLAN_SCHEMA))
+
+
+def _specimen_rows(index: pa.Table, model_id: str, since: str | None) -> Iterator[tuple[str, list[int]]]:
+    """(work id, row numbers) of each specimen that `since` lets through, in the order of the index."""
+    names = (*KEY, "path", "view", "size", "mtime_ns", "checksum", "code")
+    rows = zip(*(index[name].to_pylist() for name in names), strict=True)
+    for (key, _), group in groupby(enumerate(rows), lambda item: _group_key(item[1])):
+        members = list(group)
+        radiographs = [row[len(KEY) :] for _, row in members]
+        if since and (key[3] or _newest_date([r[3] or 0 for r in radiographs])) < since:
+            continue
+        yield work_id_of(key, radiographs, model_id), [number for number, _ in members]
+
+
+def _group_key(row: tuple[object, ...]) -> tuple[tuple[str, ...], object]:
+    """A file that belongs to no specimen is never merged with its like: its path tells it apart."""
+    key = tuple(str(part or "") for part in row[: len(KEY)])
+    return key, None if key[1] else row[len(KEY)]
+
+
+def _newest_date(mtimes_ns: Sequence[int]) -> str:
+    return datetime.fromtimestamp(max(mtimes_ns) / 1e9, UTC).date().isoformat()
+
+
+def work_id_of(key: Sequence[str], radiographs: Sequence[tuple[object, ...]], model_id: str) -> str:
+    """32 hex digits that change when the specimen, one of its files or the model does."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (model_id, *key):
+        digest.update(part.encode() + b"\0")
+    for radiograph in sorted(radiographs, key=repr):
+        digest.update(repr(radiograph).encode() + b"\0")
+    return digest.hexdigest()
+
+
+class Plan:
+    """What one run has to do: `PLAN_SCHEMA`, a row per radiograph, sorted by shard; and its shards by number."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        numbers = table["shard"].to_numpy()
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        ends = np.append(starts[1:], len(numbers))
+        self._rows = {int(numbers[a]): (int(a), int(b - a)) for a, b in zip(starts, ends, strict=False)}
+
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Radiographs of each shard, by number."""
+        return {number: count for number, (_, count) in self._rows.items()}
+
+    @property
+    def radiographs(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def specimens(self) -> int:
+        """Work items: specimens, and files that belong to none."""
+        return int(pc.count_distinct(self.table["work_id"]).as_py())
+
+    def shard(self, number: int) -> Shard:
+        """One shard, as the worker that scores it wants it."""
+        rows = self.table.slice(*self._rows[number]).to_pylist()
+        groups = (list(group) for _, group in groupby(rows, lambda row: row["work_id"]))
+        return Shard(number, tuple(_specimen(members) for members in groups))
+
+
+def _specimen(rows: list[dict[str, Any]]) -> Specimen:
+    return Specimen(
+        key=tuple(rows[0][name] or "" for name in KEY),
+        metadata=tuple(rows[0][name] for name in METADATA),
+        work_id=rows[0]["work_id"],
+        radiographs=tuple(
+            Radiograph(row["path"], row["view"], row["size"], row["mtime_ns"], row["code"], row["reason"])
+            for row in rows
+        ),
+    )

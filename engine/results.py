@@ -1,0 +1,99 @@
+"""Reading a run folder back: the newest calls, what is in quarantine now, what need not be done again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mxbatch.engine.archive.index import KEY
+from mxbatch.engine.errors import UsageError
+from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, RunRecord
+
+
+def read_calls(out: Path | str, *, history: bool = False) -> pa.Table:
+    """The calls of a run folder: the newest row per specimen, or with `history` every row ever committed.
+
+    Newest is by the number of the run, so a clock that was set back changes nothing. Rows of a run that is
+    still going, or was killed, count as soon as their part is committed. Raises UsageError (MX-U005) where
+    there is no run folder.
+    """
+    output = existing_output(out)
+    tables = [
+        pq.read_table(output.calls_part(record.run_id, number), partitioning=None)
+        for record in output.runs()
+        for number in sorted(output.committed(record.run_id))
+    ]
+    if not tables:
+        raise UsageError("MX-U005", "no call has been committed yet", path=output.root)
+    calls = pa.concat_tables(tables, promote_options="permissive")
+    return calls if history else newest(calls)
+
+
+def newest(calls: pa.Table) -> pa.Table:
+    """The last row of each specimen, rows otherwise in their order."""
+    numbered = calls.select(KEY).append_column("row", pa.array(range(calls.num_rows), pa.int64()))
+    last = numbered.group_by(list(KEY)).aggregate([("row", "max")])["row_max"]
+    return calls.take(last.take(pc.sort_indices(last)))
+
+
+def read_quarantine(out: Path | str) -> pa.Table:
+    """Radiographs that cannot be used as things stand: `QUARANTINE_SCHEMA`, a row per radiograph.
+
+    A radiograph leaves this table when a later run takes it up again and can use it.
+    """
+    output = existing_output(out)
+    current: dict[tuple[str, ...], pa.Table] = {}
+    for record in output.runs():
+        planned, quarantine = _settled(output, record)
+        for name in _names(planned):
+            current.pop(name, None)
+        for row, name in enumerate(_names(quarantine)):
+            current[name] = quarantine.slice(row, 1)
+    return pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *current.values()])
+
+
+def work_done(output: Output, model_id: str) -> set[str]:
+    """Work ids that `model_id` has settled. A radiograph that failed for a passing reason is not settled."""
+    done: set[str] = set()
+    for record in output.runs():
+        if record.model_id == model_id:
+            planned, quarantine = _settled(output, record)
+            done.update(planned["work_id"].to_pylist())
+            done.difference_update(quarantine.filter(pc.field("transient"))["work_id"].to_pylist())
+    return done
+
+
+def _settled(output: Output, record: RunRecord) -> tuple[pa.Table, pa.Table]:
+    """The plan's rows (shard, work id, key, path) whose shards are committed, and their quarantine."""
+    committed = sorted(output.committed(record.run_id))
+    plan = output.plan(record.run_id).table.select(["shard", "work_id", *KEY, "path"])
+    planned = plan.filter(pc.is_in(plan["shard"], pa.array(committed, pa.int32())))
+    parts = (output.quarantine_part(record.run_id, number) for number in committed)
+    tables = [pq.read_table(path, partitioning=None) for path in parts if path.exists()]
+    return planned, pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables], promote_options="permissive")
+
+
+def _names(table: pa.Table) -> list[tuple[str, ...]]:
+    """Key and path of each row: a file that an index gives to two specimens is two radiographs."""
+    return list(zip(*(table[name].to_pylist() for name in (*KEY, "path")), strict=True))
+
+
+def existing_output(out: Path | str) -> Output:
+    output = Output(out)
+    if not output.exists:
+        raise UsageError("MX-U005", "there is no run here", path=output.root)
+    return output
+
+
+def run_states(out: Path | str) -> list[dict[str, Any]]:
+    """The runs of a folder as `mxbatch status` shows them: run.json, and how many shards are committed."""
+    output = existing_output(out)
+    return [
+        {**asdict(record), "shards_committed": len(output.committed(record.run_id))}
+        for record in output.runs()
+    ]

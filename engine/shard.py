@@ -1,0 +1,158 @@
+"""`score_shard(shard) -> Part`: the whole hot path, from files to rows, under every launcher.
+
+Radiographs of all specimens of the shard share the encoder's batches; their features are then put together
+per specimen. Batches never reach beyond the shard, so what is in them follows from the plan alone.
+
+    S side of the picture · D features · T tokens (radiographs) of a specimen
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mxbatch.engine.bundle import Bundle
+from mxbatch.engine.errors import RadiographError
+from mxbatch.engine.feed import Loaded, Loader, load_ahead
+from mxbatch.engine.plan import Radiograph, Shard
+from mxbatch.engine.rows import Outcome, calls_table, quarantine_table
+from mxbatch.engine.runtime.scorer import Scorer
+
+STAGES = ("read", "decode", "wait", "encode", "fuse", "write")
+"""Read and decode are the loader threads' time, the others the model thread's; wait is neither's work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one shard became; nothing of it is visible before the ledger commits it."""
+
+    number: int
+    calls: pa.Table
+    quarantine: pa.Table
+    radiographs: int
+    """Radiographs of the shard, usable or not."""
+    seconds: defaultdict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What a worker holds on to from shard to shard: the loaded model and the way to the archive."""
+
+    bundle: Bundle
+    scorer: Scorer
+    loader: Loader
+    pool: Executor
+    run_id: str
+
+
+@dataclass(slots=True)
+class Watch:
+    """How a supervisor follows a shard, and how it asks for care after a worker died on it."""
+
+    progress: Callable[[int], None] = lambda radiographs: None
+    """Called with the number of radiographs gone through since the last call."""
+    opening: Callable[[str], None] | None = None
+    """When given, radiographs are loaded one by one, each announced by its path before it is opened."""
+    poisoned: frozenset[str] = field(default_factory=frozenset)
+    """Paths that have killed workers and are not to be opened again."""
+
+
+def score_shard(shard: Shard, engine: Engine, watch: Watch | None = None) -> Part:
+    """Score every specimen of the shard. Bad radiographs become rows of `quarantine`, never exceptions.
+
+    Raises EnvironmentFault when the archive or the model gives out as a whole.
+    """
+    watch = watch or Watch()
+    seconds: defaultdict[str, float] = defaultdict(float)
+    outcomes = [Outcome(specimen, engine.bundle.recipe) for specimen in shard.specimens]
+    wanted = [(outcome, radiograph) for outcome in outcomes for radiograph in outcome.to_load()]
+    refused = sum(len(outcome.specimen.radiographs) for outcome in outcomes) - len(wanted)
+    watch.progress(refused)
+
+    features_RD = np.zeros((len(wanted), engine.scorer.feature_dim), np.float32)
+    batch_BSS = np.zeros((engine.scorer.batch, *[engine.bundle.recipe.input.size] * 2), np.uint8)
+    rows: list[int] = []
+
+    def encode() -> None:
+        with timed(seconds, "encode"):
+            features_RD[rows] = engine.scorer.encode(batch_BSS)[: len(rows)]
+        rows.clear()
+
+    loaded = _timed_iter(_load(engine, watch, [radiograph for _, radiograph in wanted]), seconds)
+    for row, ((outcome, radiograph), one) in enumerate(zip(wanted, loaded, strict=True)):
+        seconds["read"] += one.read_s
+        seconds["decode"] += one.decode_s
+        if outcome.accept(radiograph, one, row) and one.image is not None:
+            batch_BSS[len(rows)] = one.image
+            rows.append(row)
+            if len(rows) == len(batch_BSS):
+                encode()
+        watch.progress(1)
+    if rows:
+        encode()
+
+    with timed(seconds, "fuse"):
+        probabilities = _fuse(outcomes, features_RD, engine)
+    return Part(
+        number=shard.number,
+        calls=calls_table(outcomes, probabilities, engine.bundle, engine.scorer.name, engine.run_id),
+        quarantine=quarantine_table(outcomes, engine.bundle.model_id, engine.run_id),
+        radiographs=len(wanted) + refused,
+        seconds=seconds,
+    )
+
+
+def _load(engine: Engine, watch: Watch, radiographs: Sequence[Radiograph]) -> Iterator[Loaded]:
+    def load(radiograph: Radiograph) -> Loaded:
+        if radiograph.path in watch.poisoned:
+            return Loaded(error=RadiographError("MX-D090", "two workers died on it"))
+        return engine.loader.load(radiograph)
+
+    if watch.opening is None:
+        yield from load_ahead(load, radiographs, engine.pool, ahead=2 * engine.scorer.batch)
+        return
+    for radiograph in radiographs:
+        watch.opening(radiograph.path)
+        yield load(radiograph)
+    watch.opening("")
+
+
+def _fuse(
+    outcomes: Sequence[Outcome], features_RD: NDArray[np.float32], engine: Engine
+) -> NDArray[np.float32]:
+    """Path probabilities, `float32[scored specimens, K]`, in the order of `outcomes`."""
+    recipe = engine.bundle.recipe
+    scored = [outcome for outcome in outcomes if outcome.tokens]
+    shape_NT = (len(scored), recipe.max_radiographs)
+    features_NTD = np.zeros((*shape_NT, features_RD.shape[1]), np.float32)
+    views_NT, mask_NT = np.zeros(shape_NT, np.int64), np.zeros(shape_NT, np.bool_)
+    for n, outcome in enumerate(scored):
+        for t, token in enumerate(outcome.tokens):
+            features_NTD[n, t] = features_RD[token.row]
+            views_NT[n, t] = recipe.view_index(token.view)
+            mask_NT[n, t] = True
+    return engine.scorer.fuse(features_NTD, views_NT, mask_NT)
+
+
+@contextmanager
+def timed(seconds: defaultdict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] += time.perf_counter() - started
+
+
+def _timed_iter(items: Iterator[Loaded], seconds: defaultdict[str, float]) -> Iterator[Loaded]:
+    while True:
+        with timed(seconds, "wait"):
+            item = next(items, None)
+        if item is None:
+            return
+        yield item
