@@ -1,0 +1,262 @@
+"""`mxbatch`: options in, exit code out. It translates and decides nothing; heavy imports wait in the commands.
+
+stdout is data, stderr is progress. Exit codes: 0 all done or nothing new · 1 finished, with quarantine ·
+2 usage · 3 environment · 4 output held by another run · 130 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from mxbatch.engine.errors import CODES, MxbatchError, UsageError, one_line
+
+app = typer.Typer(
+    help="Read a mouse phenotyping centre's whole X-ray archive: one row of calls per specimen, in Parquet.",
+    epilog="Start with `mxbatch demo`. Exit codes: 0 done · 1 done, some in quarantine · 2 usage · "
+    "3 environment · 4 output held by another run · 130 interrupted, run again to resume.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+ArchivePath = Annotated[
+    Path, typer.Argument(metavar="ARCHIVE", help="The folder that holds the radiographs.")
+]
+OutPath = Annotated[Path, typer.Argument(metavar="OUT", help="The folder that was given to --out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="OURS=THEIRS", help="A column of the index under another name; repeatable."
+    ),
+]
+MapViews = Annotated[
+    list[str] | None,
+    typer.Option("--map-view", metavar="THEIRS=OURS", help="A view's name in the index; OURS may be `skip`."),
+]
+View = Annotated[
+    str | None, typer.Option(help="The view of every radiograph for which nothing else tells it.")
+]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options that every command takes; `main` has read them already."""
+
+
+@app.command()
+def score(
+    archive: ArchivePath,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where calls, quarantine and runs go.")] = Path(
+        "mxbatch-out"
+    ),
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="BUNDLE", envvar="MXBATCH_MODEL", help="A bundle's folder, or `untrained`."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes.  [default: one per core or GPU]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    since: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="Only specimens examined on or after this day.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many specimens.")] = None,
+    column: Columns = None,
+    map_view: MapViews = None,
+    view: View = None,
+    max_megapixels: Annotated[int, typer.Option(help="Refuse radiographs with more pixels.")] = 64,
+    shard_radiographs: Annotated[
+        int, typer.Option(help="Radiographs per shard at most: what a crash costs.")
+    ] = 256,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Score ARCHIVE: one row of calls per specimen; what is scored already is left alone."""
+    from mxbatch.engine import score as engine
+    from mxbatch.engine.progress import display_for
+    from mxbatch.engine.show import show_summary
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    summary = engine.score(
+        archive,
+        out,
+        model=model,
+        dry_run=dry_run,
+        display=display_for(),
+        workers=workers,
+        device=device,
+        since=since,
+        limit=limit,
+        columns=_pairs("--column", column),
+        views=_pairs("--map-view", map_view),
+        default_view=view,
+        max_megapixels=max_megapixels,
+        shard_radiographs=shard_radiographs,
+    )
+    _print(summary.as_dict()) if json else show_summary(summary)
+    return summary.exit_code
+
+
+@app.command()
+def index(
+    archive: ArchivePath,
+    column: Columns = None,
+    map_view: MapViews = None,
+    view: View = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the index as Parquet.")] = None,
+    json: Json = False,
+) -> int:
+    """Show what ARCHIVE holds: radiographs per centre, view and format, and what cannot be placed."""
+    from mxbatch.engine.archive.open import open_archive
+    from mxbatch.engine.ledger import write_parquet
+    from mxbatch.engine.progress import display_for
+    from mxbatch.engine.show import show_index
+
+    opened = open_archive(
+        archive,
+        columns=_pairs("--column", column),
+        views=_pairs("--map-view", map_view),
+        default_view=view,
+        sniff=True,
+    )
+    if out is not None:
+        write_parquet(out, opened.index)
+    if json:
+        _print({**opened.counts(), "notes": opened.notes})
+        return 0
+    for note in opened.notes:
+        display_for().note(note)
+    show_index(opened)
+    return 0
+
+
+@app.command()
+def status(out: OutPath, json: Json = False) -> int:
+    """Show the runs of OUT: finished or not, rows, quarantine, speed."""
+    from mxbatch.engine.results import run_states
+    from mxbatch.engine.show import show_runs
+
+    states = run_states(out)
+    _print(states) if json else show_runs(out, states)
+    return 0
+
+
+@app.command()
+def quarantine(out: OutPath, json: Json = False) -> int:
+    """Show the radiographs of OUT that cannot be used as things stand, each with its reason."""
+    from mxbatch.engine.results import read_quarantine
+    from mxbatch.engine.show import show_quarantine
+
+    table = read_quarantine(out)
+    _print(table.to_pylist()) if json else show_quarantine(table)
+    return 0
+
+
+@app.command()
+def info(json: Json = False) -> int:
+    """Show version, views, formats, the taxonomy and the flags that calls can carry."""
+    from mxbatch.engine.about import facts
+    from mxbatch.engine.show import show_info
+
+    _print(facts()) if json else show_info(facts())
+    return 0
+
+
+@app.command()
+def doctor(json: Json = False) -> int:
+    """Check this machine: decoders, torch, GPUs, disk. Exit 3 when something needed does not work."""
+    from mxbatch.engine.doctor import examine
+    from mxbatch.engine.show import show_findings
+
+    findings = examine()
+    _print([finding.as_dict() for finding in findings]) if json else show_findings(findings)
+    return 0 if all(finding.fine or not finding.needed for finding in findings) else 3
+
+
+@app.command()
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="Such as MX-D101; none lists all.")
+    ] = None,
+) -> int:
+    """Say what a code means and what to do about it."""
+    if code is not None and code.upper() not in CODES:
+        raise UsageError("MX-U001", f"no code {code!r}", fix="`mxbatch explain` lists them all")
+    for entry in CODES.values() if code is None else [CODES[code.upper()]]:
+        again = " It is tried again in the next run." if entry.transient else ""
+        typer.echo(f"{entry.code} {entry.name}: {entry.meaning}. What to do: {entry.fix}.{again}")
+    return 0
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="A new folder for it all.")] = Path(
+        "mxbatch-demo"
+    ),
+    specimens: Annotated[int, typer.Option(min=1, help="How many mice to draw.")] = 12,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes.  [default: one per core or GPU]")
+    ] = None,
+) -> int:
+    """Draw a small archive, score it with the untrained example, and show how to read the calls."""
+    from mxbatch.engine.demo import run_demo
+    from mxbatch.engine.progress import display_for
+    from mxbatch.engine.show import show_demo
+
+    summary = run_demo(folder, specimens=specimens, workers=workers, display=display_for())
+    show_demo(folder, summary)
+    return summary.exit_code
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in given or []:
+        left, sign, right = text.partition("=")
+        if not (left and sign and right):
+            raise UsageError("MX-U001", f"{option} wants LEFT=RIGHT, got {text!r}")
+        pairs[left] = right
+    return pairs
+
+
+def _print(value: Any) -> None:
+    from json import dumps
+
+    typer.echo(dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command and leave the process with its exit code. Every error is one line on stderr."""
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments
+    try:
+        code = app([a for a in arguments if a != "--debug"], standalone_mode=False, prog_name="mxbatch")
+    except MxbatchError as error:
+        code = _fail(str(error), error.exit_code, debug)
+    except TyperException as error:
+        code = _fail(str(UsageError("MX-U001", error.format_message().rstrip("."))), 2, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("MX-I001 stopped before anything was written", 130, debug)
+    sys.exit(code or 0)
+
+
+def _fail(line: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"mxbatch: {one_line(line)}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Results for people, on stdout. Data is printed as text, never as markup."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mxbatch.engine.errors import one_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mxbatch.engine.archive.index import Archive
+    from mxbatch.engine.doctor import Finding
+    from mxbatch.engine.ledger import RunRecord
+    from mxbatch.engine.score import Summary
+
+MEANINGLESS = "These calls come from an untrained model: they mean nothing."
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+
+
+def show_summary(summary: Summary) -> None:
+    if summary.dry_run:
+        planned = summary.planned
+        _say(
+            f"would score {_count(planned['specimens'], 'specimen')}, {_count(planned['radiographs'], 'radiograph')}"
+            f" in {_count(planned['shards'], 'shard')} with {summary.model_id}; nothing was written"
+        )
+        return
+    if not summary.runs:
+        _say(f"nothing new: every specimen has been scored with {summary.model_id}")
+        return
+    for record in summary.runs:
+        _show_record(record)
+    _say(f"  calls       {_shown(summary.out / 'calls')}")
+    if summary.quarantined:
+        _say(f"  quarantine  mxbatch quarantine {_shown(summary.out)}")
+    if summary.untrained:
+        console.print(Text(f"  {MEANINGLESS}", style="bold yellow"))
+
+
+def _show_record(record: RunRecord) -> None:
+    counts, seconds = record.counts, record.seconds
+    lost = (
+        f", {_count(counts['specimens_lost'], 'specimen')} wholly in quarantine"
+        if counts["specimens_lost"]
+        else ""
+    )
+    _say(f"run {record.run_id} with {record.model_id}")
+    _say(f"  specimens   {counts['calls']} called{lost}")
+    _say(
+        f"  radiographs {counts['radiographs_used']} used, {counts['radiographs_quarantined']} in quarantine"
+    )
+    rate = (
+        f"{record.radiographs_per_s} radiographs/s, mostly {record.bottleneck}"
+        if record.bottleneck
+        else "no work left"
+    )
+    _say(f"  speed       {rate}; {seconds['wall']:.1f} s, of which {seconds['startup']:.1f} s to start")
+
+
+def show_index(archive: Archive) -> None:
+    counts = archive.counts()
+    beside = f", index {archive.index_file.name}" if archive.index_file else ", no index"
+    _say(
+        f"{counts['radiographs']} radiographs of {counts['specimens']} specimens, {counts['usable']} usable"
+        f" ({archive.layout} layout{beside})"
+    )
+    for title in ("centre", "view", "format"):
+        console.print(_table([title, "radiographs"], counts[f"by_{title}"].items()))
+    if counts["by_code"]:
+        reasons = dict(
+            zip(archive.index["code"].to_pylist(), archive.index["reason"].to_pylist(), strict=True)
+        )
+        rows = ((code, number, reasons[code]) for code, number in counts["by_code"].items())
+        console.print(_table(["code", "radiographs", "for example"], rows))
+
+
+def show_runs(out: Path, states: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (
+            state["run_id"],
+            state["state"]
+            if state["state"] == "finished"
+            else f"{state['shards_committed']} of {state['planned']['shards']} shards",
+            state["counts"].get("calls", "–"),
+            state["counts"].get("radiographs_quarantined", "–"),
+            state["radiographs_per_s"] or "–",
+            state["bottleneck"] or "–",
+            state["model_id"],
+        )
+        for state in states
+    ]
+    console.print(_table(["run", "state", "calls", "refused", "per s", "mostly", "model"], rows))
+    if any(state["state"] != "finished" for state in states):
+        _say("An unfinished run goes on when the same `mxbatch score` command is given again.")
+    if any(state["untrained"] for state in states):
+        console.print(Text(MEANINGLESS, style="bold yellow"))
+
+
+def show_quarantine(table: pa.Table) -> None:
+    if not table.num_rows:
+        _say("nothing is in quarantine")
+        return
+    rows = table.select(["code", "name", "path", "reason"]).to_pylist()
+    console.print(_table(["code", "name", "radiograph", "reason"], (row.values() for row in rows)))
+    codes = Counter(row["code"] for row in rows)
+    _say(f"{_count(len(rows), 'radiograph')}; `mxbatch explain {codes.most_common(1)[0][0]}` says what to do")
+
+
+def show_info(facts: Mapping[str, Any]) -> None:
+    _say(f"mxbatch {facts['version']}")
+    _say(f"views    {' '.join(facts['views'])}")
+    for number, (name, holds) in enumerate(facts["formats"].items()):
+        _say(f"{'formats ' if number == 0 else '        '} {name}: {holds}")
+    _say(f"taxonomy {facts['taxonomy']['name']} {facts['taxonomy']['version']}")
+    for node in facts["taxonomy"]["nodes"]:
+        _say(f"  {'  ' * (node['level'] - 1)}{node['name']}: {node['title']} {' '.join(['', *node['mp']])}")
+    console.print(_table(["flag", "meaning"], facts["flags"].items()))
+
+
+def show_findings(findings: Iterable[Finding]) -> None:
+    rows = ((finding.mark, finding.name, finding.what, finding.fix) for finding in findings)
+    console.print(_table(["", "part", "found", "to do"], rows))
+
+
+def show_demo(folder: Path, summary: Summary) -> None:
+    show_summary(summary)
+    calls = summary.out / "calls"
+    _say("")
+    _say("Read the calls:")
+    _say(f"  pandas  pandas.read_parquet({str(_shown(calls))!r})")
+    _say(f"  DuckDB  SELECT specimen_id, call, p_abnormal FROM '{_shown(calls)}/*/*.parquet'")
+    _say(f"  newest  mxbatch.read_calls({str(_shown(summary.out))!r}).to_pandas()")
+    _say(f"Score your own archive: mxbatch score ARCHIVE --model {_shown(folder / 'model')}")
+
+
+def _table(titles: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
+    table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    numeric: set[int] = set()
+    for row in rows:
+        cells = list(row)
+        numeric |= {n for n, cell in enumerate(cells) if isinstance(cell, int | float)}
+        table.add_row(*(Text(one_line(str(cell))) for cell in cells))
+    for n in numeric:
+        table.columns[n].justify = "right"
+    for column in table.columns:
+        column.overflow = "fold"
+    table.columns[0].no_wrap = True
+    return table
+
+
+def _say(line: str) -> None:
+    console.print(Text(one_line(line)))
+
+
+def _shown(path: Path) -> Path:
+    """The path as a user would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
