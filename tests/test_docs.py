@@ -1,0 +1,178 @@
+"""The documents are run: every command, every example, every table. `pytest tests/test_docs.py --renew` rewrites
+what they show of the machine's output; the commit that does so says why it moved.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import Run
+
+from mxbatch.engine.calls import calls_schema
+from mxbatch.engine.errors import CODES
+from mxbatch.engine.flags import FLAGS
+from mxbatch.engine.ledger import QUARANTINE_SCHEMA
+from mxbatch.engine.taxonomy import read_taxonomy
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+CHANGING = {
+    r"\d{5}-\d{8}T\d{6}Z": "<run>",
+    r"-[0-9a-f]{12}\b": "-<hash>",
+    r"speed .*": "speed <...>",
+    r"\b(normal|review|abnormal)\b": "<call>",
+    r"  +": " ",
+}
+"""What differs from run to run and from machine to machine."""
+
+
+def steady(text: str) -> str:
+    for pattern, name in CHANGING.items():
+        text = re.sub(pattern, name, text, flags=re.MULTILINE)
+    return text.strip()
+
+
+@dataclass
+class Block:
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for language, text in re.findall(r"^```(\w+)\n(.*?)^```", page.read_text("utf-8"), re.S | re.M):
+        yield Block(language, text)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the README's commands are given one after the other."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "tests").symlink_to(ROOT / "tests")
+    return folder
+
+
+def give(command: str, desk: Path) -> str:
+    program, *rest = command.split()
+    module = {"mxbatch": ["-m", "mxbatch.engine.cli"], "python": []}[program]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(desk / "cache")}
+    done = subprocess.run(
+        [sys.executable, *module, *rest],
+        cwd=desk,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines()) + "\n"
+
+
+def shown(block: Block) -> Iterator[tuple[str, str]]:
+    """(command, what the page shows of its output)"""
+    for entry in block.text.removeprefix("$ ").split("\n$ "):
+        command, _, output = entry.partition("\n")
+        yield command, output
+
+
+def test_the_readme_shows_what_its_commands_print(desk: Path, request: pytest.FixtureRequest) -> None:
+    [session] = [block for block in blocks(README) if block.language == "console"]
+    printed = [(command, given, give(command, desk)) for command, given in shown(session)]
+    if request.config.getoption("--renew"):
+        fresh = "".join(f"$ {command}\n{output}" for command, _, output in printed)
+        README.write_text(README.read_text("utf-8").replace(session.text, fresh), "utf-8")
+        return
+    for command, given, output in printed:
+        assert steady(output) == steady(given), command
+
+
+def test_the_readme_shows_what_its_python_prints(desk: Path, request: pytest.FixtureRequest) -> None:
+    found = list(blocks(README))
+    at = next(n for n, block in enumerate(found) if block.language == "python")
+    code, output = found[at], found[at + 1]
+    done = subprocess.run(
+        [sys.executable, "-c", code.text], cwd=desk, capture_output=True, text=True, check=True
+    )
+    if request.config.getoption("--renew"):
+        README.write_text(README.read_text("utf-8").replace(output.text, done.stdout), "utf-8")
+        return
+    assert steady(done.stdout) == steady(output.text)
+
+
+def test_the_readmes_sql_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    [query] = [block for block in blocks(README) if block.language == "sql"]
+    duckdb.execute(query.text).fetchall()
+
+
+def test_the_readmes_main_job_runs(mxbatch: Run, tmp_path: Path) -> None:
+    """The command after the set-up, as it stands."""
+    line = next(line for line in README.read_text("utf-8").splitlines() if line.endswith("mxbatch demo"))
+    done = mxbatch(*line.split(".venv/bin/mxbatch ")[1].split(), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "they mean nothing" in done.stdout
+    for line in done.stdout.splitlines():
+        if line.startswith("  pandas"):
+            code = f"import pandas; assert len({line.split(maxsplit=1)[1]}) == 12"
+            subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_ci_calls_the_readmes_own_test_command() -> None:
+    commands = [line for line in README.read_text("utf-8").splitlines() if "-m pytest" in line]
+    assert len(commands) == 1
+    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_that_a_page_names_exists(page: Path, mxbatch: Run) -> None:
+    text = page.read_text("utf-8")
+    named = set(re.findall(r"(?:`|\$ |bin/)mxbatch ([a-z]+)", text)) | {"score"}
+    helped = {command: mxbatch(command, "--help").stdout for command in named}
+    assert all(helped.values()), {command for command, said in helped.items() if not said}
+    known = "".join(helped.values()) + mxbatch("--help").stdout + mxbatch("index", "--help").stdout
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--renew"}
+    assert {option for option in options if option not in known} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_file_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+    for name in re.findall(r"`((?:engine|tests|docs|kernels|trainer|bench|src)/[\w./]+)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_page_of_errors_is_the_table_of_codes(request: pytest.FixtureRequest) -> None:
+    page = ROOT / "docs" / "errors.md"
+    rows = [
+        f"| `{entry.code}` {entry.name} | {entry.meaning} | {entry.fix}{' (tried again)' if entry.transient else ''} |"
+        for entry in CODES.values()
+    ]
+    head = (
+        "# Every code\n\n`mxbatch explain CODE` says the same. A radiograph with a code `MX-A1nn` or `MX-Dnnn` is in "
+        "the quarantine; the\nothers end the run. “Tried again”: the next run takes the file up although it did not "
+        "change.\n\n| code | meaning | what to do |\n| --- | --- | --- |\n"
+    )
+    fresh = head + "\n".join(rows) + "\n"
+    if request.config.getoption("--renew"):
+        page.write_text(fresh, "utf-8")
+    assert page.read_text("utf-8") == fresh
+
+
+def test_the_page_of_columns_names_every_column_and_flag() -> None:
+    text = (ROOT / "docs" / "output.md").read_text("utf-8")
+    calls, quarantine = text.split("## quarantine")
+    named = set(re.findall(r"`(\w+)`", calls))
+    columns = {name for name in calls_schema(read_taxonomy()).names if not name.startswith("p_")}
+    assert columns | set(FLAGS) | {"p_abnormal"} <= named
+    assert set(QUARANTINE_SCHEMA.names) <= set(re.findall(r"`(\w+)`", quarantine))
