@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Read a mouse phenotyping centre's whole X-ray archive: one row of calls per specimen, in Parquet.",
     epilog="Start with `mxbatch demo`. Exit codes: 0 done · 1 done, some in quarantine · 2 usage · "
     "3 environment · 4 output held by another run · 130 interrupted, run again to resume.",
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -238,16 +237,16 @@ def _print(value: Any) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and leave the process with its exit code. Every error is one line on stderr."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     debug = "--debug" in arguments
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False, prog_name="mxbatch")
     except MxbatchError as error:
         code = _fail(str(error), error.exit_code, debug)
     except TyperException as error:
-        code = _fail(str(UsageError("MX-U001", error.format_message().rstrip("."))), 2, debug)
+        code = _fail(str(UsageError("MX-U001", error.format_message())), 2, debug)
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("MX-I001 stopped before anything was written", 130, debug)
+        code = _fail("MX-I001 stopped. Run the same command again: it resumes.", 130, debug)
     sys.exit(code or 0)
 
 

@@ -132,7 +132,8 @@ class MxbatchError(Exception):
         self.code, self.what, self.path = code, what, path
         self.fix = CODES[code].fix if fix is None else fix
         where = f"{path}: " if path is not None else ""
-        super().__init__(one_line(f"{code} {where}{what}. {self.fix[:1].upper()}{self.fix[1:]}."))
+        stop = "" if what.endswith((".", "?", "!")) else "."
+        super().__init__(one_line(f"{code} {where}{what}{stop} {self.fix[:1].upper()}{self.fix[1:]}."))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors cross process borders; the default would call `__init__` with the finished line alone."""

@@ -199,8 +199,9 @@ class Plan:
 
     @property
     def specimens(self) -> int:
-        """Work items: specimens, and files that belong to none."""
-        return int(pc.count_distinct(self.table["work_id"]).as_py())
+        """Files that belong to nobody are planned, so that the quarantine names them, but they are no specimens."""
+        named = self.table.filter(pc.not_equal(self.table["specimen_id"], ""))
+        return int(pc.count_distinct(named["work_id"]).as_py())
 
     def shard(self, number: int) -> Shard:
         """One shard, as the worker that scores it wants it."""

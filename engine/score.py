@@ -133,10 +133,15 @@ def score(
         if output.exists and not dry_run:
             stack.enter_context(output.lock())
             for record in output.runs():
-                if not record.finished and (record.archive, record.model_id) == (str(root), bundle.model_id):
-                    record.resumed += 1
-                    display.note(f"finishing run {record.run_id}, which was interrupted")
-                    finished.append(_execute(order, record, output.plan(record.run_id)))
+                if record.finished:
+                    continue
+                if (record.archive, record.model_id) != (str(root), bundle.model_id):
+                    of = f"{record.archive} with {record.model_id}"
+                    display.note(f"run {record.run_id} of {of} was interrupted and waits for its own command")
+                    continue
+                record.resumed += 1
+                display.note(f"finishing run {record.run_id}, which was interrupted")
+                finished.append(_execute(order, record, output.plan(record.run_id)))
             if finished and asked.limit is not None:
                 return _summary(order, finished, dry_run, None, None)
 
@@ -182,7 +187,7 @@ def open_for(bundle: Bundle, root: Path, asked: Settings) -> Archive:
     unknown = opened.index.filter([code == "MX-A106" for code in opened.index["code"].to_pylist()])
     if unknown.num_rows:
         reason = unknown["reason"][0].as_py()
-        raise UsageError("MX-U002", f"{unknown.num_rows} radiographs: {reason}", path=opened.index_file)
+        raise UsageError("MX-U002", f"{reason} ({unknown.num_rows} in all)", path=opened.index_file)
     return opened
 
 

@@ -150,7 +150,7 @@ def _table(titles: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
     for row in rows:
         cells = list(row)
         numeric |= {n for n, cell in enumerate(cells) if isinstance(cell, int | float)}
-        table.add_row(*(Text(one_line(str(cell))) for cell in cells))
+        table.add_row(*(Text(one_line(str(cell)) or "–") for cell in cells))
     for n in numeric:
         table.columns[n].justify = "right"
     for column in table.columns:

@@ -66,7 +66,7 @@ class ViewWords:
     """
 
     def __init__(self, mapping: Mapping[str, str] | None = None, extra_views: Collection[str] = ()) -> None:
-        self.known = (*VIEWS, *extra_views)
+        self.known = tuple(dict.fromkeys((*VIEWS, *extra_views)))
         self._view_of_word = {word: view for view, words in _WORDS.items() for word in words.split()}
         self._view_of_word |= {_plain(view): view for view in self.known}
         for word, view in (mapping or {}).items():

@@ -114,7 +114,7 @@ def test_metadata_alone_is_no_reason_to_score_again() -> None:
 def test_files_that_belong_to_no_specimen_are_each_their_own_work() -> None:
     stray = [{"specimen_id": "", "path": f"{n}.txt", "code": "MX-A108", "reason": "stray"} for n in range(3)]
     plan = make_plan(index_of(stray), model_id="m")
-    assert plan.specimens == 3
+    assert (plan.specimens, plan.radiographs) == (0, 3)
     assert [len(one.radiographs) for one in plan.shard(0).specimens] == [1, 1, 1]
 
 
