@@ -248,19 +248,19 @@ def write_untrained(path: Path, *, recipe: Recipe | None = None, seed: int = 0) 
 
 
 def _spreading(model: HierarchicalModel, size: int) -> Calibration:
-    """The calibration under which 16 drawn pictures have logits of mean 0 and spread 2 at every node."""
+    """The calibration under which drawn specimens of one to four radiographs have logits of mean 0 and spread 2."""
     import numpy as np
     import torch
 
     from mxbatch.engine.runtime.golden import golden_images
 
-    images = torch.from_numpy(np.concatenate([golden_images(size, seed) for seed in range(4)]))
+    images = torch.from_numpy(np.concatenate([golden_images(size, seed) for seed in range(8)]))
+    mask_NT = torch.arange(4) < torch.arange(len(images))[:, None] % 4 + 1
+    tokens_NT = torch.arange(4) * 5 + torch.arange(len(images))[:, None]
     with torch.inference_mode():
-        features_ND = model.encoder(images[:, None])
-        view_ids_N1 = torch.zeros(len(images), 1, dtype=torch.int64)
-        logits_NK = model.head(
-            features_ND[:, None], view_ids_N1, torch.ones_like(view_ids_N1, dtype=torch.bool)
-        )
+        features_RD = model.encoder(images[:, None])
+        features_NTD = features_RD[tokens_NT % len(images)]
+        logits_NK = model.head(features_NTD, torch.zeros_like(tokens_NT), mask_NT)
     scale_K = 2 / logits_NK.std(dim=0).clamp(min=1e-6)
     bias_K = -scale_K * logits_NK.mean(dim=0)
     # Three digits: the model id should not hang on the last bit of a sum.

@@ -153,6 +153,16 @@ def status(out: OutPath, json: Json = False) -> int:
 
 
 @app.command()
+def report(out: OutPath) -> int:
+    """Write OUT/report.html anew: runs, calls and quarantine on one page. Every run does so at its end."""
+    from mxbatch.engine.report.report import write_report
+    from mxbatch.engine.results import existing_output
+
+    typer.echo(write_report(existing_output(out)))
+    return 0
+
+
+@app.command()
 def quarantine(out: OutPath, json: Json = False) -> int:
     """Show the radiographs of OUT that cannot be used as things stand, each with its reason."""
     from mxbatch.engine.results import read_quarantine

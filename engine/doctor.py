@@ -86,7 +86,8 @@ def _decoders() -> str:
     """Decode one small drawn radiograph of every format."""
     from mxbatch.engine.decode.contract import InputContract, Limits
     from mxbatch.engine.decode.radiograph import decode
-    from mxbatch.engine.demo import FILE_FORMATS, draw_radiograph
+    from mxbatch.engine.demo import FILE_FORMATS
+    from mxbatch.engine.drawing import draw_radiograph
 
     picture = draw_radiograph("dv", seed=0)
     for encode in FILE_FORMATS.values():

@@ -3,6 +3,7 @@
     calls/run=<id>/part-00000.parquet        one row per specimen
     quarantine/run=<id>/part-00000.parquet   one row per radiograph that could not be used
     runs/<id>/plan.parquet  run.json         what was to be done, and what came of it
+    report.html                              the same for people, written anew after every run
     runs/.lock                               held by the run that writes
 
 Every file is written under a temporary name, fsynced, renamed, and its folder fsynced. A shard's quarantine is
@@ -134,8 +135,9 @@ class Output:
 
     def _sweep(self) -> None:
         """Remove what a crash left: temporary files, and run folders that never got their record."""
-        for path in self.root.glob("*/*/.*.tmp"):
-            path.unlink(missing_ok=True)
+        for pattern in (".*.tmp", "*/*/.*.tmp"):
+            for path in self.root.glob(pattern):
+                path.unlink(missing_ok=True)
         for folder in self.runs_folder.iterdir():
             if folder.is_dir() and not (folder / "run.json").exists():
                 shutil.rmtree(folder)

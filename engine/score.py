@@ -32,6 +32,7 @@ from mxbatch.engine.machine import Crew, choose_crew
 from mxbatch.engine.model_store import resolve_model
 from mxbatch.engine.plan import Plan, Selection, ShardSizes, make_plan
 from mxbatch.engine.progress import Display, silent
+from mxbatch.engine.report.report import write_report
 from mxbatch.engine.results import work_done
 
 
@@ -259,6 +260,8 @@ def _jobs(order: _Order, record: RunRecord) -> list[Job]:
 def _summary(
     order: _Order, finished: Collection[RunRecord], dry_run: bool, plan: Plan | None, opened: Archive | None
 ) -> Summary:
+    if finished:
+        write_report(order.output, order.bundle.taxonomy)
     return Summary(
         out=order.output.root,
         model_id=order.bundle.model_id,

@@ -42,6 +42,7 @@ def show_summary(summary: Summary) -> None:
     for record in summary.runs:
         _show_record(record)
     _say(f"  calls       {_shown(summary.out / 'calls')}")
+    _say(f"  report      {_shown(summary.out / 'report.html')}")
     if summary.quarantined:
         _say(f"  quarantine  mxbatch quarantine {_shown(summary.out)}")
     if summary.untrained:

@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mxbatch.engine.archive.views import VIEWS
+from mxbatch.engine.decode.contract import InputContract
+from mxbatch.engine.decode.plane import Plane
+from mxbatch.engine.decode.prepare import prepare
+from mxbatch.engine.drawing import draw_radiograph
 from mxbatch.engine.errors import EnvironmentFault
 from mxbatch.engine.taxonomy import Taxonomy
 
@@ -52,19 +57,12 @@ class Golden:
 
 
 def golden_images(size: int, seed: int = 0) -> NDArray[np.uint8]:
-    """`uint8[M, S, S]`: bodies, spines and ribs as simple shapes with a little noise."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:size, 0:size] / size - 0.5
-    pictures = []
-    for _ in range(PICTURES):
-        tilt, wide, bend = rng.uniform(-0.4, 0.4), rng.uniform(0.12, 0.3), rng.uniform(-0.15, 0.15)
-        across, along = x * np.cos(tilt) - y * np.sin(tilt), x * np.sin(tilt) + y * np.cos(tilt)
-        body = np.clip(1 - (across / wide) ** 2 - (along / 0.45) ** 2, 0, 1)
-        spine = np.exp(-(((across - bend * along) / 0.02) ** 2)) * (body > 0)
-        ribs = (np.sin(along * rng.uniform(60, 120)) > 0.6) * (body > 0.3)
-        grey = 30 + 110 * body + 80 * spine + 25 * ribs + rng.normal(0, 4, body.shape)
-        pictures.append(np.clip(grey, 0, 255).astype(np.uint8))
-    return np.stack(pictures)
+    """`uint8[M, S, S]`: drawn radiographs as a model sees them, windowed and padded."""
+    contract = InputContract(size=size)
+    views = VIEWS[:PICTURES]
+    shape = {"height": size + size // 7, "width": size}
+    drawn = (draw_radiograph(view, seed=PICTURES * seed + n, **shape) for n, view in enumerate(views))
+    return np.stack([prepare(Plane((grey,), *grey.shape[::-1]), contract) for grey in drawn])
 
 
 def golden_specimens(

@@ -144,12 +144,16 @@ def test_more_radiographs_than_the_model_looks_at_are_refused(bundle: Bundle) ->
         )
 
 
-def test_untrained_calls_differ_between_pictures(bundle: Bundle) -> None:
+def test_untrained_calls_differ_between_specimens(bundle: Bundle) -> None:
     scorer = open_scorer(bundle, batch=32)
-    features = scorer.encode(pictures(0, 32))[:, None]
-    probabilities = scorer.fuse(features, np.ones((32, 1), int), np.ones((32, 1), bool))
-    calls = call_columns(probabilities, bundle.thresholds, TAXONOMY)["call"]
-    assert {"normal", "abnormal"} <= set(calls)
+    features = scorer.encode(pictures(0, 32))
+    calls = set()
+    for radiographs in (1, 4):
+        shape = (32 // radiographs, radiographs)
+        tokens = features.reshape(*shape, -1)
+        probabilities = scorer.fuse(tokens, np.ones(shape, int), np.ones(shape, bool))
+        calls |= set(call_columns(probabilities, bundle.thresholds, TAXONOMY)["call"])
+    assert {"normal", "abnormal"} <= calls
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 9])
