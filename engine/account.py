@@ -11,11 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mxbatch.engine.archive.index import KEY
 from mxbatch.engine.errors import EnvironmentFault
-from mxbatch.engine.ledger import Output
+from mxbatch.engine.ledger import Output, read_part
 from mxbatch.engine.plan import Plan, Shard
 
 
@@ -28,18 +27,13 @@ class Account:
 
 
 def settle(output: Output, run_id: str, plan: Plan) -> Account:
-    """Count the run's files. Raises EnvironmentFault (MX-E007) when a specimen is missing, twice or unknown."""
+    """Count the run's files. Raises EnvironmentFault: MX-E007 when a specimen is missing, twice or unknown."""
     account = Account()
     for number in plan.sizes:
         shard = plan.shard(number)
-        try:
-            calls = pq.read_table(output.calls_part(run_id, number), partitioning=None, columns=list(KEY))
-            path = output.quarantine_part(run_id, number)
-            columns = [*KEY, "path", "code"]
-            refused = pq.read_table(path, partitioning=None, columns=columns) if path.exists() else None
-        except (OSError, pa.ArrowException) as error:
-            raise EnvironmentFault("MX-E007", f"{shard.name}: {error}", path=output.root) from None
-        rows = refused.to_pylist() if refused is not None else []
+        calls = read_part(output.calls_part(run_id, number), KEY)
+        path = output.quarantine_part(run_id, number)
+        rows = read_part(path, ["path", "code"]).to_pylist() if path.exists() else []
         account.by_code.update(row["code"] for row in rows)
         account.counts.update(settle_shard(shard, _keys(calls), {row["path"] for row in rows}))
     return account

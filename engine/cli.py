@@ -6,6 +6,7 @@ stdout is data, stderr is progress. Exit codes: 0 all done or nothing new · 1 f
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from mxbatch.engine.errors import CODES, MxbatchError, UsageError, one_line
+from mxbatch.engine.errors import CODES, EnvironmentFault, Interrupted, MxbatchError, UsageError, one_line
 
 app = typer.Typer(
     help="Read a mouse phenotyping centre's whole X-ray archive: one row of calls per specimen, in Parquet.",
@@ -77,6 +78,10 @@ def score(
     shard_radiographs: Annotated[
         int, typer.Option(help="Radiographs per shard at most: what a crash costs.")
     ] = 256,
+    allow_shrink: Annotated[
+        bool,
+        typer.Option("--allow-shrink", help="Go on although most of the archive is gone since the last run."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
     ] = False,
@@ -103,6 +108,7 @@ def score(
         default_view=view,
         max_megapixels=max_megapixels,
         shard_radiographs=shard_radiographs,
+        allow_shrink=allow_shrink,
     )
     _print(summary.as_dict()) if json else show_summary(summary)
     return summary.exit_code
@@ -242,7 +248,11 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
 def _print(value: Any) -> None:
     from json import dumps
 
-    typer.echo(dumps(value, indent=2, ensure_ascii=False, default=str))
+    try:
+        typer.echo(dumps(value, indent=2, ensure_ascii=False, default=str))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; what was done stays done, and so does the exit code
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -251,12 +261,15 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False, prog_name="mxbatch")
+        if code == Interrupted.exit_code:  # typer's own word for Ctrl-C, outside the scoring of a run
+            code = _fail("MX-I001 stopped. Run the same command again.", code, debug)
     except MxbatchError as error:
         code = _fail(str(error), error.exit_code, debug)
     except TyperException as error:
-        code = _fail(str(UsageError("MX-U001", error.format_message())), 2, debug)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail("MX-I001 stopped. Run the same command again: it resumes.", 130, debug)
+        code = _fail(str(UsageError("MX-U001", error.format_message())), UsageError.exit_code, debug)
+    except Exception as error:  # the last border: a user gets a line and a way to tell us, not a traceback
+        fault = EnvironmentFault("MX-E011", f"{type(error).__name__}: {error}")
+        code = _fail(str(fault), fault.exit_code, debug)
     sys.exit(code or 0)
 
 

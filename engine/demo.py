@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -60,16 +61,22 @@ COLUMNS = (
 
 
 def run_demo(folder: Path, *, specimens: int = 12, **options: Any) -> Summary:
-    """Make `folder/archive` and `folder/model`, and score them into `folder/out`. Raises UsageError if it exists."""
+    """Make `folder/archive` and `folder/model`, and score them into `folder/out`; or go on with what is there.
+
+    Raises UsageError when `folder` is something else.
+    """
     from mxbatch.engine.bundle import write_untrained
 
-    if folder.exists():
-        raise UsageError(
-            "MX-U001", "there is something at that place already", path=folder, fix="name a new folder"
-        )
-    make_archive(folder / "archive", specimens=specimens)
-    bundle = write_untrained(folder / "model")
-    return score(folder / "archive", folder / "out", model=bundle.path, **options)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            made = Path(scratch) / "made"
+            make_archive(made / "archive", specimens=specimens)
+            write_untrained(made / "model")
+            made.rename(folder)
+    elif not (folder / "model" / "bundle.toml").exists():
+        raise UsageError("MX-U001", "this is no demo's folder", path=folder, fix="name a new folder")
+    return score(folder / "archive", folder / "out", model=folder / "model", **options)
 
 
 def make_archive(root: Path, *, specimens: int, seed: int = 0) -> None:

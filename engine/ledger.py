@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -67,6 +67,9 @@ class RunRecord:
     format: int = RUN_FORMAT
     since: str | None = None
     limit: int | None = None
+    max_megapixels: int = 64
+    archive_usable: int = 0
+    """Radiographs of the whole archive that could be used when the run was planned."""
     started_at: str = ""
     finished_at: str | None = None
     resumed: int = 0
@@ -167,9 +170,13 @@ class Output:
     def plan(self, run_id: str) -> Plan:
         path = self.run_folder(run_id) / "plan.parquet"
         try:
-            return Plan(pq.read_table(path, partitioning=None))
+            return Plan(pq.read_table(path, partitioning=None, page_checksum_verification=True))
         except (OSError, pa.ArrowException, KeyError) as error:
             raise EnvironmentFault("MX-E008", str(error), path=path) from None
+
+    def discard(self, run_id: str) -> None:
+        """Take back a run that never committed anything."""
+        shutil.rmtree(self.run_folder(run_id), ignore_errors=True)
 
     def commit(self, run_id: str, number: int, calls: pa.Table, quarantine: pa.Table) -> None:
         """Make the results of one shard visible, all or none."""
@@ -190,6 +197,15 @@ class Output:
 
     def quarantine_part(self, run_id: str, number: int) -> Path:
         return self.quarantine_folder(run_id) / f"{part_name(number)}.parquet"
+
+
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A committed file, its page checksums verified. Raises EnvironmentFault (MX-E009)."""
+    names = None if columns is None else list(columns)
+    try:
+        return pq.read_table(path, partitioning=None, columns=names, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise EnvironmentFault("MX-E009", str(error), path=path) from None
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

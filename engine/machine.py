@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mxbatch.engine.errors import UsageError
+from mxbatch.engine.errors import EnvironmentFault, UsageError
 
 WORKER_BYTES = 1_500_000_000
 """Room to leave for each CPU worker: torch, the model and its activations."""
@@ -45,6 +48,27 @@ def choose_crew(
         )
     count = workers or max(1, min(cpus, memory_bytes() // WORKER_BYTES))
     return Crew(devices=("cpu",) * count, batch=batch or CPU_BATCH, model_threads=1, decode_threads=1)
+
+
+def proven(crew: Crew, device: str, note: Callable[[str], None]) -> Crew:
+    """`crew`, once torch has computed something on its GPU; under `auto`, CPU workers where torch cannot.
+
+    The driver may show a GPU that torch's build does not support, and only torch can tell; it is asked in a
+    process of its own. Raises EnvironmentFault (MX-E006) when CUDA was asked for.
+    """
+    if crew.devices[0] == "cpu":
+        return crew
+    code = "import torch; torch.zeros(1, device='cuda').add(1).item()"
+    asked = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    if asked.returncode == 0:
+        return crew
+    why = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if device == "cuda":
+        raise EnvironmentFault(
+            "MX-E006", f"torch cannot use the GPU: {why}", fix="--device cpu, or see `mxbatch doctor`"
+        )
+    note(f"torch cannot use the GPU ({why}): scoring on the CPU")
+    return choose_crew("cpu")
 
 
 def count_gpus() -> int:

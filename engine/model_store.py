@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mxbatch import __version__
 from mxbatch.engine.bundle import Bundle, read_bundle, write_untrained
-from mxbatch.engine.errors import MxbatchError, UsageError
+from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError
 
 UNTRAINED = "untrained"
 
@@ -32,9 +32,10 @@ def untrained() -> Bundle:
     if not path.is_dir():
         try:
             return write_untrained(path)
-        except MxbatchError:
+        except MxbatchError as error:
             if not path.is_dir():  # else another process was quicker
-                raise
+                fix = "set XDG_CACHE_HOME to a folder that can be written"
+                raise EnvironmentFault(error.code, error.what, path=error.path, fix=fix) from None
     return read_bundle(path)
 
 

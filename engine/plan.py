@@ -12,10 +12,11 @@ earlier run has committed: new and changed specimens, and all of them under a ne
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import groupby, islice
+from datetime import UTC, date, datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ METADATA = (
     "metadata_group",
 )
 """The columns that ride along from the index to the calls, unread by the engine."""
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -119,43 +122,66 @@ def make_plan(
     *,
     model_id: str,
     done: Collection[str] = (),
+    troubled: Collection[str] = (),
     selection: Selection | None = None,
     sizes: ShardSizes | None = None,
 ) -> Plan:
     """The plan of one run over what `done` and `selection` leave of the index.
 
-    `done` holds the work ids that need not be done again. A shard takes whole specimens until it is full;
-    a specimen with more radiographs than that is a shard of its own.
+    `done` and `troubled` hold work ids: what need not be done again, and what comes after all that is new. A shard
+    takes whole specimens until it is full; a specimen with more radiographs than that is a shard of its own.
     """
     selection, sizes = selection or Selection(), sizes or ShardSizes()
-    new = (work for work in _specimen_rows(index, model_id, selection.since) if work[0] not in done)
-    works = list(islice(new, selection.limit))
-    left = sum(len(rows) for _, rows in works)
+    new = [work for work in _works(index, model_id, selection.since) if work.id not in done]
+    new.sort(key=lambda work: work.id in troubled)
+    works = _first(new, selection.limit)
+    left = sum(len(work.rows) for work in works)
     shards: list[int] = []
     number, filled, size = 0, 0, sizes.next(left)
-    for _, rows in works:
-        if filled and filled + len(rows) > size:
+    for work in works:
+        if filled and filled + len(work.rows) > size:
             number, filled, size = number + 1, 0, sizes.next(left)
-        shards += [number] * len(rows)
-        filled += len(rows)
-        left -= len(rows)
-    take = [row for _, rows in works for row in rows]
-    work_ids = [work_id for work_id, rows in works for _ in rows]
+        shards += [number] * len(work.rows)
+        filled += len(work.rows)
+        left -= len(work.rows)
+    take = [row for work in works for row in work.rows]
+    work_ids = [work.id for work in works for _ in work.rows]
     columns = [pa.array(shards, pa.int32()), pa.array(work_ids, pa.string())]
     columns += index.take(pa.array(take, pa.int64())).columns
     return Plan(pa.Table.from_arrays(columns, schema=PLAN_SCHEMA))
 
 
-def _specimen_rows(index: pa.Table, model_id: str, since: str | None) -> Iterator[tuple[str, list[int]]]:
-    """(work id, row numbers) of each specimen that `since` lets through, in the order of the index."""
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A specimen, or a file that belongs to none, as rows of the index."""
+
+    id: str
+    named: bool
+    rows: list[int]
+
+
+def _first(works: Sequence[_Work], limit: int | None) -> list[_Work]:
+    """The works up to the `limit`-th specimen. Files that belong to none do not count."""
+    taken: list[_Work] = []
+    specimens = 0
+    for work in works:
+        if work.named and specimens == limit:
+            break
+        specimens += work.named
+        taken.append(work)
+    return taken
+
+
+def _works(index: pa.Table, model_id: str, since: str | None) -> Iterator[_Work]:
+    """The specimens that `since` lets through, in the order of the index."""
     names = (*KEY, "path", "view", "size", "mtime_ns", "checksum", "code")
     rows = zip(*(index[name].to_pylist() for name in names), strict=True)
     for (key, _), group in groupby(enumerate(rows), lambda item: _group_key(item[1])):
         members = list(group)
         radiographs = [row[len(KEY) :] for _, row in members]
-        if since and (key[3] or _newest_date([r[3] or 0 for r in radiographs])) < since:
+        if since and _day(key, radiographs) < since:
             continue
-        yield work_id_of(key, radiographs, model_id), [number for number, _ in members]
+        yield _Work(work_id_of(key, radiographs, model_id), bool(key[1]), [number for number, _ in members])
 
 
 def _group_key(row: tuple[object, ...]) -> tuple[tuple[str, ...], object]:
@@ -164,8 +190,15 @@ def _group_key(row: tuple[object, ...]) -> tuple[tuple[str, ...], object]:
     return key, None if key[1] else row[len(KEY)]
 
 
-def _newest_date(mtimes_ns: Sequence[int]) -> str:
-    return datetime.fromtimestamp(max(mtimes_ns) / 1e9, UTC).date().isoformat()
+def _day(key: Sequence[str], radiographs: Sequence[tuple[Any, ...]]) -> str:
+    """The day of examination as the index has it; where that is no date, the day of the newest file."""
+    if _DATE.fullmatch(key[3]):
+        return key[3]
+    newest_s = max(mtime_ns or 0 for _, _, _, mtime_ns, *_ in radiographs) / 1e9
+    try:
+        return datetime.fromtimestamp(newest_s, UTC).date().isoformat()
+    except (OverflowError, ValueError):  # a file from beyond the calendar is surely new
+        return date.max.isoformat()
 
 
 def work_id_of(key: Sequence[str], radiographs: Sequence[tuple[object, ...]], model_id: str) -> str:

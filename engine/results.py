@@ -1,4 +1,4 @@
-"""Reading a run folder back: the newest calls, what is in quarantine now, what need not be done again."""
+"""Reading a run folder back: the newest calls, what is in quarantine now, how the runs stand."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mxbatch.engine.archive.index import KEY
 from mxbatch.engine.errors import UsageError
-from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, RunRecord
+from mxbatch.engine.history import radiograph_names, settled_rows
+from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, read_part
 
 
 def read_calls(out: Path | str, *, history: bool = False) -> pa.Table:
@@ -24,7 +25,7 @@ def read_calls(out: Path | str, *, history: bool = False) -> pa.Table:
     """
     output = existing_output(out)
     tables = [
-        pq.read_table(output.calls_part(record.run_id, number), partitioning=None)
+        read_part(output.calls_part(record.run_id, number))
         for record in output.runs()
         for number in sorted(output.committed(record.run_id))
     ]
@@ -36,7 +37,7 @@ def read_calls(out: Path | str, *, history: bool = False) -> pa.Table:
 
 def newest(calls: pa.Table) -> pa.Table:
     """The last row of each specimen, rows otherwise in their order."""
-    numbered = calls.select(KEY).append_column("row", pa.array(range(calls.num_rows), pa.int64()))
+    numbered = calls.select(KEY).append_column("row", pa.array(np.arange(calls.num_rows)))
     last = numbered.group_by(list(KEY)).aggregate([("row", "max")])["row_max"]
     return calls.take(last.take(pc.sort_indices(last)))
 
@@ -49,38 +50,12 @@ def read_quarantine(out: Path | str) -> pa.Table:
     output = existing_output(out)
     current: dict[tuple[str, ...], pa.Table] = {}
     for record in output.runs():
-        planned, quarantine = _settled(output, record)
-        for name in _names(planned):
+        planned, quarantine = settled_rows(output, record)
+        for name in radiograph_names(planned):
             current.pop(name, None)
-        for row, name in enumerate(_names(quarantine)):
+        for row, name in enumerate(radiograph_names(quarantine)):
             current[name] = quarantine.slice(row, 1)
     return pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *current.values()])
-
-
-def work_done(output: Output, model_id: str) -> set[str]:
-    """Work ids that `model_id` has settled. A radiograph that failed for a passing reason is not settled."""
-    done: set[str] = set()
-    for record in output.runs():
-        if record.model_id == model_id:
-            planned, quarantine = _settled(output, record)
-            done.update(planned["work_id"].to_pylist())
-            done.difference_update(quarantine.filter(pc.field("transient"))["work_id"].to_pylist())
-    return done
-
-
-def _settled(output: Output, record: RunRecord) -> tuple[pa.Table, pa.Table]:
-    """The plan's rows (shard, work id, key, path) whose shards are committed, and their quarantine."""
-    committed = sorted(output.committed(record.run_id))
-    plan = output.plan(record.run_id).table.select(["shard", "work_id", *KEY, "path"])
-    planned = plan.filter(pc.is_in(plan["shard"], pa.array(committed, pa.int32())))
-    parts = (output.quarantine_part(record.run_id, number) for number in committed)
-    tables = [pq.read_table(path, partitioning=None) for path in parts if path.exists()]
-    return planned, pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables], promote_options="permissive")
-
-
-def _names(table: pa.Table) -> list[tuple[str, ...]]:
-    """Key and path of each row: a file that an index gives to two specimens is two radiographs."""
-    return list(zip(*(table[name].to_pylist() for name in (*KEY, "path")), strict=True))
 
 
 def existing_output(out: Path | str) -> Output:

@@ -9,64 +9,38 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from mxbatch import __version__
 from mxbatch.engine.account import settle
 from mxbatch.engine.archive.index import Archive
 from mxbatch.engine.archive.open import open_archive
+from mxbatch.engine.archive.scan import check_root
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.decode.contract import Limits
 from mxbatch.engine.dispatch.job import Job, Tally
 from mxbatch.engine.dispatch.local import run_workers
 from mxbatch.engine.dispatch.supervisor import Supervisor
-from mxbatch.engine.errors import Interrupted, UsageError, from_os_error
+from mxbatch.engine.errors import EnvironmentFault, Interrupted, MxbatchError, UsageError, from_os_error
+from mxbatch.engine.history import read_history
 from mxbatch.engine.ledger import Output, RunRecord
-from mxbatch.engine.machine import Crew, choose_crew
+from mxbatch.engine.machine import Crew, choose_crew, proven
 from mxbatch.engine.model_store import resolve_model
 from mxbatch.engine.plan import Plan, Selection, ShardSizes, make_plan
 from mxbatch.engine.progress import Display, silent
 from mxbatch.engine.report.report import write_report
-from mxbatch.engine.results import work_done
+from mxbatch.engine.settings import Settings
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a user can ask of a run beyond archive, output and model."""
-
-    workers: int | None = None
-    """Worker processes; None takes one per core, or one per GPU."""
-    device: str = "auto"
-    """`auto`, `cpu` or `cuda`."""
-    batch: int | None = None
-    """Radiographs per call of the encoder; None lets the device decide."""
-    since: str | None = None
-    limit: int | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    views: Mapping[str, str] = field(default_factory=dict)
-    default_view: str | None = None
-    max_megapixels: int = 64
-    shard_radiographs: int = 256
-    """Radiographs per shard at most: what a crash can cost, against how often something is committed."""
-
-    def __post_init__(self) -> None:
-        for name in ("workers", "batch", "limit", "max_megapixels", "shard_radiographs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError("MX-U001", f"{name} must be at least 1, got {value}")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UsageError("MX-U001", f"device must be auto, cpu or cuda, got {self.device!r}")
-        if self.since is not None:
-            try:
-                datetime.strptime(self.since, "%Y-%m-%d")
-            except ValueError:
-                raise UsageError("MX-U001", f"since must be YYYY-MM-DD, got {self.since!r}") from None
+SHRUNK = 0.1
+"""An archive with less than this share of its former radiographs is not believed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,66 +88,57 @@ def score(
     interrupted in `out` is finished first; then what is new or changed is planned and scored.
     With `dry_run` nothing is written.
 
-    Raises UsageError, EnvironmentFault or OutputLocked; an error before the first shard leaves no trace.
+    Raises UsageError, EnvironmentFault, OutputLocked or Interrupted. A run that ends before its first shard is
+    committed leaves nothing behind.
     """
     try:
         asked = Settings(**settings)
     except TypeError as error:
         raise UsageError("MX-U001", str(error).replace("Settings.__init__()", "score()")) from None
+    root, output = _folder(archive), Output(_folder(out))
+    crew = choose_crew(asked.device, asked.workers, asked.batch)
+    check_root(root)
     order = _Order(
-        asked=asked,
-        crew=choose_crew(asked.device, asked.workers, asked.batch),
-        bundle=resolve_model(model),
-        output=Output(Path(out).expanduser().absolute()),
-        display=display,
+        asked=asked, archive=root, output=output, crew=crew, bundle=resolve_model(model), display=display
     )
-    bundle, output = order.bundle, order.output
-    root = Path(archive).expanduser().absolute()
-    finished: list[RunRecord] = []
     with ExitStack() as stack:
-        if output.exists and not dry_run:
+        locked = output.exists and not dry_run
+        if locked:
             stack.enter_context(output.lock())
-            for record in output.runs():
-                if record.finished:
-                    continue
-                if (record.archive, record.model_id) != (str(root), bundle.model_id):
-                    of = f"{record.archive} with {record.model_id}"
-                    display.note(f"run {record.run_id} of {of} was interrupted and waits for its own command")
-                    continue
-                record.resumed += 1
-                display.note(f"finishing run {record.run_id}, which was interrupted")
-                finished.append(_execute(order, record, output.plan(record.run_id)))
-            if finished and asked.limit is not None:
-                return _summary(order, finished, dry_run, None, None)
+        finished = _finish_interrupted(order) if locked else []
+        if finished and asked.limit is not None:
+            return _summary(order, finished, dry_run, None, None)
 
-        opened = open_for(bundle, root, asked)
+        opened = open_for(order.bundle, root, asked)
         for note in opened.notes:
             display.note(note)
+        if not locked and not dry_run:  # only now, so that a mistake writes nothing; and before planning
+            stack.enter_context(output.lock())
+        _require_same_archive(order, opened)
+        history = read_history(output, max_megapixels=asked.max_megapixels)
         plan = make_plan(
             opened.index,
-            model_id=bundle.model_id,
-            done=work_done(output, bundle.model_id),
+            model_id=order.bundle.model_id,
+            done=history.done,
+            troubled=history.troubled,
             selection=Selection(since=asked.since, limit=asked.limit),
-            sizes=ShardSizes(most=asked.shard_radiographs, workers=len(order.crew.devices)),
+            sizes=ShardSizes(most=asked.shard_radiographs, workers=len(crew.devices)),
         )
         if plan.radiographs and not dry_run:
-            if not output.exists:
-                stack.enter_context(output.lock())
-            record = RunRecord(
-                run_id=output.next_run_id(f"{_now():%Y%m%dT%H%M%SZ}"),
-                archive=str(root),
-                model_id=bundle.model_id,
-                untrained=bundle.untrained,
-                since=asked.since,
-                limit=asked.limit,
-                started_at=_now().isoformat(),
-                planned=_planned(plan),
-                versions=_versions(),
-                host={"name": platform.node(), "cpus": os.cpu_count(), "python": platform.python_version()},
-            )
-            output.begin(record, plan)
-            finished.append(_execute(order, record, plan))
+            finished.append(_execute(order, _begin(order, plan, opened), plan))
         return _summary(order, finished, dry_run, plan, opened)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What one call of `score` was asked for, with everything looked up."""
+
+    asked: Settings
+    archive: Path
+    output: Output
+    crew: Crew
+    bundle: Bundle
+    display: Display
 
 
 def open_for(bundle: Bundle, root: Path, asked: Settings) -> Archive:
@@ -185,31 +150,91 @@ def open_for(bundle: Bundle, root: Path, asked: Settings) -> Archive:
         default_view=asked.default_view,
         extra_views=bundle.recipe.views,
     )
-    unknown = opened.index.filter([code == "MX-A106" for code in opened.index["code"].to_pylist()])
+    unknown = opened.index.filter(pc.equal(opened.index["code"], "MX-A106"))
     if unknown.num_rows:
         reason = unknown["reason"][0].as_py()
         raise UsageError("MX-U002", f"{reason} ({unknown.num_rows} in all)", path=opened.index_file)
     return opened
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """What one call of `score` was asked for, with everything looked up."""
+def _finish_interrupted(order: _Order) -> list[RunRecord]:
+    """Finish what an earlier session of the same command began. What others began is only mentioned."""
+    finished = []
+    for record in order.output.runs():
+        if record.finished:
+            continue
+        if (record.archive, record.model_id) != (str(order.archive), order.bundle.model_id):
+            of = f"{record.archive} with {record.model_id}"
+            order.display.note(f"run {record.run_id} of {of} was interrupted and waits for its own command")
+            continue
+        order.display.note(f"finishing run {record.run_id}, which was interrupted")
+        record.resumed += 1
+        order.output.write_record(record)
+        finished.append(_execute(order, record, order.output.plan(record.run_id)))
+    return finished
 
-    asked: Settings
-    crew: Crew
-    bundle: Bundle
-    output: Output
-    display: Display
+
+def _require_same_archive(order: _Order, opened: Archive) -> None:
+    """An output belongs to one archive, and an archive that lost most of its files is a mount that failed."""
+    runs = order.output.runs()
+    others = {record.archive for record in runs} - {str(order.archive)}
+    if others:
+        raise UsageError("MX-U008", f"it holds runs of {min(others)}", path=order.output.root)
+    before = next((record.archive_usable for record in reversed(runs) if record.archive_usable), 0)
+    usable = opened.index["code"].null_count
+    if usable < before * SHRUNK and not order.asked.allow_shrink:
+        what = f"{usable} radiographs can be used, {before} could when it was last planned"
+        raise EnvironmentFault("MX-E010", what, path=order.archive)
+
+
+def _begin(order: _Order, plan: Plan, opened: Archive) -> RunRecord:
+    record = RunRecord(
+        run_id=order.output.next_run_id(f"{_now():%Y%m%dT%H%M%SZ}"),
+        archive=str(order.archive),
+        model_id=order.bundle.model_id,
+        untrained=order.bundle.untrained,
+        since=order.asked.since,
+        limit=order.asked.limit,
+        max_megapixels=order.asked.max_megapixels,
+        archive_usable=opened.index["code"].null_count,
+        started_at=_now().isoformat(),
+        planned=_planned(plan),
+        versions=_versions(),
+        host={"name": platform.node(), "cpus": os.cpu_count(), "python": platform.python_version()},
+    )
+    order.output.begin(record, plan)
+    return record
 
 
 def _execute(order: _Order, record: RunRecord, plan: Plan) -> RunRecord:
-    """Score what is left of a run, then settle its account and close its record."""
+    """Score what is left of a run, settle its account and close its record."""
+    try:
+        tally, wall_s, workers = _run(order, record, plan)
+    except MxbatchError:
+        if not order.output.committed(record.run_id):
+            order.output.discard(record.run_id)
+        raise
+    account = settle(order.output, record.run_id, plan)
+    work_s = wall_s - tally.startup_s
+    record.counts, record.by_code = dict(account.counts), dict(sorted(account.by_code.items()))
+    record.workers = workers
+    record.seconds = {stage: round(s, 3) for stage, s in tally.seconds.items()}
+    record.seconds |= {"wall": round(wall_s, 3), "startup": round(tally.startup_s, 3)}
+    record.radiographs_per_s = round((tally.radiographs - tally.earlier) / work_s, 1) if work_s > 0 else None
+    record.bottleneck = tally.bottleneck
+    record.state, record.finished_at = "finished", _now().isoformat()
+    order.output.write_record(record)
+    return record
+
+
+def _run(order: _Order, record: RunRecord, plan: Plan) -> tuple[Tally, float, int]:
+    """Have the shards scored that are not committed: (tally, wall seconds, workers)."""
     output = order.output
     started = time.perf_counter()
     committed = output.committed(record.run_id)
     left = [number for number in plan.sizes if number not in committed]
-    jobs = _jobs(order, record)
+    crew = proven(order.crew, order.asked.device, order.display.note)
+    jobs = _jobs(order, record, crew)[: len(left)]
     tally = Tally(plan.radiographs)
     tally.radiographs = tally.earlier = sum(
         plan.sizes[number] for number in committed if number in plan.sizes
@@ -218,29 +243,18 @@ def _execute(order: _Order, record: RunRecord, plan: Plan) -> RunRecord:
     try:
         with order.display.watching(record.run_id, tally):
             run_workers(plan, Supervisor(left), jobs, tally, log, order.display.show)
+        if not log.stat().st_size:
+            log.unlink()
     except OSError as error:
         raise from_os_error(error, log) from None
     except KeyboardInterrupt:
         done = len(output.committed(record.run_id))
         what = f"{done} of {len(plan.sizes)} shards of run {record.run_id} are committed"
         raise Interrupted("MX-I001", what) from None
-    account = settle(output, record.run_id, plan)
-    wall = time.perf_counter() - started
-    work = wall - tally.startup_s
-    record.counts, record.by_code = dict(account.counts), dict(sorted(account.by_code.items()))
-    record.workers = min(len(jobs), max(1, len(left)))
-    record.seconds = {stage: round(s, 3) for stage, s in tally.seconds.items()}
-    record.seconds |= {"wall": round(wall, 3), "startup": round(tally.startup_s, 3)}
-    record.radiographs_per_s = round((tally.radiographs - tally.earlier) / work, 1) if work > 0 else None
-    record.bottleneck = tally.bottleneck
-    record.state, record.finished_at = "finished", _now().isoformat()
-    output.write_record(record)
-    if log.exists() and not log.stat().st_size:
-        log.unlink()
-    return record
+    return tally, time.perf_counter() - started, len(jobs)
 
 
-def _jobs(order: _Order, record: RunRecord) -> list[Job]:
+def _jobs(order: _Order, record: RunRecord, crew: Crew) -> list[Job]:
     return [
         Job(
             run_id=record.run_id,
@@ -248,12 +262,12 @@ def _jobs(order: _Order, record: RunRecord) -> list[Job]:
             out=order.output.root,
             bundle=order.bundle.path,
             device=device,
-            batch=order.crew.batch,
-            model_threads=order.crew.model_threads,
-            decode_threads=order.crew.decode_threads,
+            batch=crew.batch,
+            model_threads=crew.model_threads,
+            decode_threads=crew.decode_threads,
             limits=Limits(max_pixels=order.asked.max_megapixels * 1_000_000),
         )
-        for device in order.crew.devices
+        for device in crew.devices
     ]
 
 
@@ -284,6 +298,16 @@ def _versions() -> dict[str, str]:
     """Read from the installed packages' metadata, which costs no import."""
     names = ("torch", "timm", "numpy", "pyarrow", "simplejpeg", "pillow", "pydicom")
     return {"mxbatch": __version__, **{name: version(name) for name in names}}
+
+
+def _folder(path: Path | str) -> Path:
+    """Absolute, without `..`, in the one spelling under which runs remember it."""
+    try:
+        folder = os.path.abspath(Path(path).expanduser())
+        folder.encode()
+    except (RuntimeError, UnicodeEncodeError) as error:  # no such home; bytes that no table can hold
+        raise UsageError("MX-U001", f"no usable path ({error})", path=ascii(str(path))) from None
+    return Path(folder)
 
 
 def _now() -> datetime:

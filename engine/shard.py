@@ -121,8 +121,9 @@ def _load(engine: Engine, watch: Watch, radiographs: Sequence[Radiograph]) -> It
         return
     for radiograph in radiographs:
         watch.opening(radiograph.path)
-        yield load(radiograph)
-    watch.opening("")
+        loaded = load(radiograph)
+        watch.opening("")  # what dies from here on is the model's doing
+        yield loaded
 
 
 def _fuse(

@@ -15,10 +15,11 @@ from mxbatch.engine.bundle import Bundle, Calibration
 from mxbatch.engine.calls import Thresholds
 from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.feed import Loader
+from mxbatch.engine.history import read_history
 from mxbatch.engine.ledger import Output, RunRecord
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.plan import make_plan
-from mxbatch.engine.results import read_calls, read_quarantine, work_done
+from mxbatch.engine.results import read_calls, read_quarantine
 from mxbatch.engine.runtime.scorer import EchoScorer
 from mxbatch.engine.shard import Engine, score_shard
 from mxbatch.engine.taxonomy import read_taxonomy
@@ -81,4 +82,4 @@ def test_an_archive_becomes_a_table_of_calls(tmp_path: Path) -> None:
         ("two-side.jpg", "MX-D101"),
         ("three.jpg", "MX-D101"),
     }
-    assert make_plan(opened.index, model_id="echo", done=work_done(output, "echo")).radiographs == 0
+    assert make_plan(opened.index, model_id="echo", done=read_history(output).done).radiographs == 0

@@ -70,6 +70,16 @@ def test_an_archive_that_vanishes_stops_the_run_and_puts_nothing_in_quarantine(
     assert rows(out).equals(undisturbed[0])
 
 
+def test_two_first_runs_at_the_same_moment_make_one_run(
+    archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    sessions = [Session(archive, out, small_bundle) for _ in range(2)]
+    codes = sorted(session.end()[0] for session in sessions)
+    assert codes == [0, 4]
+    assert rows(out).num_rows == MICE
+
+
 def test_a_second_run_on_the_same_output_is_turned_away(
     archive: Path, small_bundle: Bundle, tmp_path: Path
 ) -> None:

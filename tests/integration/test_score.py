@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -137,12 +142,127 @@ def test_from_python_it_is_one_call(archive: Path, small_bundle: Bundle, tmp_pat
     assert front_door.open_archive(archive).index.num_rows == 8
 
 
+def test_a_file_that_went_bad_and_is_mended_is_scored_again(
+    mxbatch: Run, archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    command = ("score", archive, "--model", small_bundle.path)
+    assert mxbatch(*command).returncode == 0
+    file = next(archive.rglob("93003.jpg"))
+    whole, times = file.read_bytes(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_bytes(whole[:1000])
+    assert mxbatch(*command).returncode == 1
+    file.write_bytes(whole)
+    os.utime(file, ns=times)  # restored by `cp -p`: to its size and time it never changed
+    assert mxbatch(*command).returncode == 0
+    assert front_door.read_quarantine(tmp_path / "mxbatch-out").num_rows == 0
+    newest = front_door.read_calls(tmp_path / "mxbatch-out").to_pylist()
+    assert all("radiograph_quarantined" not in row["flags"] for row in newest)
+
+
+def test_a_model_that_is_used_again_speaks_again(
+    mxbatch: Run, archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    for model in (small_bundle.path, "untrained", small_bundle.path):
+        assert mxbatch("score", archive, "--model", model).returncode == 0
+    assert set(front_door.read_calls(tmp_path / "mxbatch-out")["model_id"].to_pylist()) == {
+        small_bundle.model_id
+    }
+
+
+def test_an_output_belongs_to_one_archive(
+    mxbatch: Run, archive: Path, small_bundle: Bundle, radiographs: Path, tmp_path: Path
+) -> None:
+    assert mxbatch("score", archive, "--model", small_bundle.path).returncode == 0
+    other = real_archive.build(tmp_path / "other", source=radiographs)
+    refused = mxbatch("score", other, "--model", small_bundle.path)
+    assert refused.returncode == 2
+    assert "MX-U008" in refused.stderr
+    spelled_otherwise = tmp_path / "other" / ".." / "archive"
+    assert mxbatch("score", spelled_otherwise, "--model", small_bundle.path).stdout.startswith("nothing new")
+
+
+def test_an_archive_that_lost_most_of_its_radiographs_is_not_believed(
+    mxbatch: Run, radiographs: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for n in range(30):
+        (archive / f"{n}.jpg").write_bytes((radiographs / "forepaw_a.jpg").read_bytes())
+    command = ("score", archive, "--model", small_bundle.path, "--view", "forepaw")
+    assert mxbatch(*command).returncode == 0
+    for n in range(2, 30):
+        (archive / f"{n}.jpg").unlink()
+    refused = mxbatch(*command)
+    assert refused.returncode == 3
+    assert "MX-E010" in refused.stderr
+    assert mxbatch(*command, "--allow-shrink").returncode == 0
+
+
+def test_a_model_that_is_refused_leaves_no_run_behind(
+    mxbatch: Run, archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    """Golden numbers of another machine, under checksums that hold."""
+    bundle = Path(shutil.copytree(small_bundle.path, tmp_path / "bundle"))
+    with np.load(bundle / "golden.npz") as golden:
+        arrays = {**golden, "features": golden["features"] + 1}
+    np.savez(bundle / "golden.npz", **arrays)
+    sums = (bundle / "SHA256SUMS").read_text().splitlines()
+    digest = hashlib.sha256((bundle / "golden.npz").read_bytes()).hexdigest()
+    fresh = [f"{digest}  golden.npz" if line.endswith("golden.npz") else line for line in sums]
+    (bundle / "SHA256SUMS").write_text("\n".join(fresh) + "\n")
+    refused = mxbatch("score", archive, "--model", bundle)
+    assert refused.returncode == 3
+    assert "MX-M003" in refused.stderr.splitlines()[-1]
+    assert not list((tmp_path / "mxbatch-out").glob("runs/0*"))
+
+
+def test_nothing_in_the_current_folder_is_run(
+    mxbatch: Run, archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    (tmp_path / "safetensors.py").write_text("raise SystemExit('run from the current folder')")
+    assert mxbatch("score", archive, "--model", small_bundle.path).returncode == 0
+
+
+def test_a_damaged_output_is_one_line_too(
+    mxbatch: Run, archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    assert mxbatch("score", archive, "--model", small_bundle.path).returncode == 0
+    part = next((tmp_path / "mxbatch-out").glob("calls/*/*.parquet"))
+    part.write_bytes(part.read_bytes()[:-50])
+    done = mxbatch("report", "mxbatch-out")
+    assert done.returncode == 3
+    [line] = done.stderr.splitlines()
+    assert "MX-E009" in line
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m mxbatch.engine.cli info --json | true; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
+def test_the_demo_goes_on_where_it_was_stopped(mxbatch: Run, tmp_path: Path) -> None:
+    assert mxbatch("demo", "shown", "--specimens", 3).returncode == 0
+    again = mxbatch("demo", "shown", "--specimens", 3)
+    assert again.returncode == 0
+    assert again.stdout.startswith("nothing new")
+    (tmp_path / "mine").mkdir()
+    refused = mxbatch("demo", "mine")
+    assert refused.returncode == 2
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
 MISTAKES = {
     "a typo in an option": (["ARCHIVE", "--wrokers", "2"], 2, "--wrokers"),
     "an option that cannot be": (["ARCHIVE", "--workers", "0"], 2, "workers must be at least 1"),
     "a number that is none": (["ARCHIVE", "--limit", "many"], 2, "--limit"),
     "a day that is none": (["ARCHIVE", "--since", "yesterday"], 2, "YYYY-MM-DD"),
     "an unknown view": (["ARCHIVE", "--view", "sideways"], 2, "sideways"),
+    "a day in another style": (["ARCHIVE", "--since", "14/08/2012"], 2, "YYYY-MM-DD"),
+    "a home that is none": (["~nobody-of-that-name/archive"], 2, "MX-U001"),
     "an unknown view in a mapping": (["ARCHIVE", "--map-view", "DV=sideways"], 2, "sideways"),
     "half a mapping": (["ARCHIVE", "--map-view", "DV"], 2, "LEFT=RIGHT"),
     "an unknown column": (["ARCHIVE", "--column", "colour=Farbe"], 2, "colour"),

@@ -13,9 +13,10 @@ from mxbatch.engine import ledger
 from mxbatch.engine.account import settle_shard
 from mxbatch.engine.archive.index import INDEX_SCHEMA, KEY
 from mxbatch.engine.errors import EnvironmentFault, OutputLocked, UsageError
+from mxbatch.engine.history import read_history
 from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, RunRecord, write_atomically
 from mxbatch.engine.plan import Plan, ShardSizes, make_plan
-from mxbatch.engine.results import read_calls, read_quarantine, run_states, work_done
+from mxbatch.engine.results import read_calls, read_quarantine, run_states
 
 NOTHING = QUARANTINE_SCHEMA.empty_table()
 
@@ -24,7 +25,7 @@ def record(run_id: str, model_id: str = "m") -> RunRecord:
     return RunRecord(run_id=run_id, archive="/archive", model_id=model_id, untrained=False)
 
 
-def plan_of(*names: str) -> Plan:
+def plan_of(*names: str, mtime_ns: int = 1) -> Plan:
     """One shard per mouse, one radiograph each."""
     rows = [
         {
@@ -34,7 +35,7 @@ def plan_of(*names: str) -> Plan:
             "date_of_experiment": "",
             "path": f"{name}.jpg",
         }
-        | {"size": 1, "mtime_ns": 1}
+        | {"size": 1, "mtime_ns": mtime_ns}
         for name in names
     ]
     return make_plan(
@@ -46,11 +47,11 @@ def calls(name: str, p: float = 0.5) -> pa.Table:
     return pa.table({**{column: [""] for column in KEY}, "specimen_id": [name], "p": [p]})
 
 
-def refused(plan: Plan, number: int, *, transient: bool) -> pa.Table:
+def refused(plan: Plan, number: int, *, transient: bool = False, code: str = "MX-D101") -> pa.Table:
     specimen = plan.shard(number).specimens[0]
     row = dict(zip(KEY, specimen.key, strict=True)) | {
         "path": specimen.radiographs[0].path,
-        "code": "MX-D001" if transient else "MX-D101",
+        "code": "MX-D001" if transient else code,
         "transient": transient,
         "work_id": specimen.work_id,
     }
@@ -138,8 +139,28 @@ def test_settled_work_is_done_and_passing_trouble_is_tried_again(tmp_path: Path)
     output.commit("00001-a", 1, calls("bad").slice(0, 0), refused(plan, 1, transient=False))
     output.commit("00001-a", 2, calls("locked").slice(0, 0), refused(plan, 2, transient=True))
     ids = {n: plan.shard(n).specimens[0].work_id for n in plan.sizes}
-    assert work_done(output, "m") == {ids[0], ids[1]}
-    assert work_done(output, "another model") == set()
+    history = read_history(output)
+    assert history.done == {ids[0], ids[1]}
+    assert history.troubled == {ids[2]}
+
+
+def test_only_the_newest_work_of_a_specimen_is_settled(tmp_path: Path) -> None:
+    """A file that went bad and is mended, or a model that is used again, is new work although it was done once."""
+    output = Output(tmp_path)
+    first, second = plan_of("one"), plan_of("one", mtime_ns=2)
+    for run_id, plan in (("00001-a", first), ("00002-a", second)):
+        output.begin(record(run_id), plan)
+        output.commit(run_id, 0, calls("one"), NOTHING)
+    assert read_history(output).done == set(second.table["work_id"].to_pylist())
+
+
+def test_a_radiograph_refused_for_its_size_is_tried_again_when_more_is_allowed(tmp_path: Path) -> None:
+    output = Output(tmp_path)
+    plan = plan_of("one")
+    output.begin(record("00001-a"), plan)
+    output.commit("00001-a", 0, calls("one").slice(0, 0), refused(plan, 0, code="MX-D503"))
+    assert read_history(output, max_megapixels=64).done
+    assert read_history(output, max_megapixels=65).troubled
 
 
 def test_a_radiograph_leaves_the_quarantine_when_a_later_run_can_use_it(tmp_path: Path) -> None:
@@ -183,7 +204,7 @@ def test_a_damaged_plan_or_record_is_one_clear_error(tmp_path: Path) -> None:
     plan = output.run_folder("00001-a") / "plan.parquet"
     plan.write_bytes(plan.read_bytes()[:100])
     with pytest.raises(EnvironmentFault, match="MX-E008"):
-        work_done(output, "m")
+        read_history(output)
     (output.run_folder("00001-a") / "run.json").write_text("{")
     with pytest.raises(EnvironmentFault, match="MX-E008"):
         output.runs()
@@ -220,6 +241,29 @@ def test_no_flipped_byte_of_a_part_changes_a_value_without_a_word(tmp_path: Path
             found += 1
         damaged[position] ^= 0xFF
     assert found > 300
+
+
+def test_a_damaged_part_is_an_error_that_names_it(tmp_path: Path) -> None:
+    output = Output(tmp_path)
+    output.begin(record("00001-a"), plan_of("one"))
+    output.commit("00001-a", 0, calls("one"), NOTHING)
+    part = output.calls_part("00001-a", 0)
+    damaged = bytearray(part.read_bytes())
+    damaged[40] ^= 1
+    part.write_bytes(damaged)
+    with pytest.raises(EnvironmentFault, match=f"MX-E009 {part}"):
+        read_calls(tmp_path)
+
+
+def test_every_write_reaches_the_disk_before_its_name_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(Path, "replace", lambda old, new: (done.append("rename"), replace(old, new))[1])
+    write_atomically(tmp_path / "file", b"new")
+    assert done == ["fsync", "rename", "fsync"]
 
 
 def test_the_account_balances_only_when_every_specimen_has_its_row_or_is_in_quarantine() -> None:

@@ -124,6 +124,26 @@ def test_limit_counts_specimens_that_are_not_done() -> None:
     assert planned_specimens(make_plan(index, model_id="m", done=done, selection=Selection(limit=1))) == ["b"]
 
 
+def test_what_failed_for_a_passing_reason_comes_after_all_that_is_new() -> None:
+    index = index_of([*mouse("a"), *mouse("b")])
+    troubled = work_ids(index_of(mouse("a")))
+    plan = make_plan(index, model_id="m", troubled=troubled, selection=Selection(limit=1))
+    assert planned_specimens(plan) == ["b"]
+
+
+def test_files_that_belong_to_no_specimen_do_not_use_up_the_limit() -> None:
+    stray = [{"specimen_id": "", "path": "0.txt", "code": "MX-A108", "reason": "stray"}]
+    plan = make_plan(index_of([*stray, *mouse("a"), *mouse("b")]), model_id="m", selection=Selection(limit=1))
+    assert planned_specimens(plan) == ["", "a"]
+
+
+def test_since_takes_a_file_from_beyond_the_calendar_and_a_date_in_another_style() -> None:
+    index = index_of([*mouse("odd", date_of_experiment="03/04/2024"), *mouse("far", mtime_ns=2**63 - 1)])
+    assert planned_specimens(make_plan(index, model_id="m", selection=Selection(since="2020-01-01"))) == [
+        "far"
+    ]
+
+
 def test_since_goes_by_the_day_of_examination_and_without_one_by_the_newest_file() -> None:
     day_ns = 86_400 * 10**9
     index = index_of(

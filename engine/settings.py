@@ -1,0 +1,52 @@
+"""What a user can ask of a run beyond archive, output and model; nonsense is refused here, before anything begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from mxbatch.engine.errors import UsageError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of `score`. Raises UsageError (MX-U001)."""
+
+    workers: int | None = None
+    """Worker processes; None takes one per core, or one per GPU."""
+    device: str = "auto"
+    """One of `DEVICES`."""
+    batch: int | None = None
+    """Radiographs per call of the encoder; None lets the device decide."""
+    since: str | None = None
+    """A day, YYYY-MM-DD: only specimens examined on or after it."""
+    limit: int | None = None
+    """At most so many specimens."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Columns of the archive's table, ours -> theirs."""
+    views: Mapping[str, str] = field(default_factory=dict)
+    """Names of views in it, theirs -> ours or `skip`."""
+    default_view: str | None = None
+    """The view of radiographs for which nothing tells it."""
+    max_megapixels: int = 64
+    shard_radiographs: int = 256
+    """Radiographs per shard at most: what a crash can cost, against how often something is committed."""
+    allow_shrink: bool = False
+    """Go on although the archive has lost most of its radiographs since the last run."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch", "limit", "max_megapixels", "shard_radiographs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError("MX-U001", f"{name} must be at least 1, got {value}")
+        if self.device not in DEVICES:
+            raise UsageError("MX-U001", f"device must be {', '.join(DEVICES)}, got {self.device!r}")
+        if self.since is not None:
+            try:
+                day = date.fromisoformat(self.since).isoformat()
+            except ValueError:
+                raise UsageError("MX-U001", f"since must be YYYY-MM-DD, got {self.since!r}") from None
+            object.__setattr__(self, "since", day)  # compared as text from here on
