@@ -11,18 +11,21 @@ A benchmark, not a test: it judges nothing. Start-up (interpreter, torch, golden
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 from mxbatch.bench.machine import describe_machine
 from mxbatch.engine.archive.open import open_archive
@@ -102,6 +105,20 @@ def rate_of(stage: str, task: Task, workers: int) -> float:
     return float(workers * task.amount / max(seconds))
 
 
+def share_of(amount: int, workers: int, batch: int) -> int:
+    """What each of `workers` does of `amount` radiographs: whole batches, and one at least."""
+    return max(1, amount // workers // batch) * batch
+
+
+def distinct_contents(paths: Iterable[Path]) -> int:
+    """How many of the files differ in their bytes: benchmark archives are often few radiographs, many times."""
+    found = set()
+    for path in paths:
+        with path.open("rb") as file:
+            found.add(hashlib.file_digest(file, "sha256").digest())
+    return len(found)
+
+
 def measure(archive: Path, bundle: Bundle, *, workers: int, rounds: int, amount: int) -> dict[str, Any]:
     """Rates of the stages and of the whole, `rounds` times in turn."""
     index = open_archive(archive).index
@@ -109,8 +126,8 @@ def measure(archive: Path, bundle: Bundle, *, workers: int, rounds: int, amount:
     task = Task(
         bundle=bundle.path,
         root=archive.absolute(),
-        paths=tuple(index["path"].to_pylist()),
-        amount=amount // workers // batch * batch,
+        paths=tuple(index.filter(pc.is_null(index["code"]))["path"].to_pylist()),
+        amount=share_of(amount, workers, batch),
         batch=batch,
     )
     rates: dict[str, list[float]] = {"decode": [], "model": [], "whole": [], "startup_s": []}
@@ -127,13 +144,16 @@ def measure(archive: Path, bundle: Bundle, *, workers: int, rounds: int, amount:
         "what": "mxbatch score: decode alone, model alone, the whole; radiographs per second",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
-        "model": {
+        "bundle": {
             "id": bundle.model_id,
             "size": bundle.recipe.input.size,
             "runtime": "eager",
             "precision": "float32",
         },
-        "archive": {"radiographs": index.num_rows, "distinct_files": len(set(index["size"].to_pylist()))},
+        "archive": {
+            "radiographs": index.num_rows,
+            "distinct_files": distinct_contents(task.root / path for path in task.paths),
+        },
         "workers": workers,
         "batch": batch,
         "rounds": {name: [round(r, 2) for r in values] for name, values in rates.items()},

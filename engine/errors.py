@@ -85,7 +85,7 @@ _TABLE = [
     Code("MX-A109", "BAD_INDEX_ROW", "a row of the index has no usable file name", "mend the row"),
     Code("MX-A110", "FOLDER_UNREADABLE", "a folder that may not be listed", "give the user that runs mxbatch read access", transient=True),
     Code("MX-A111", "NAME_NOT_UTF8", "the file's name is not UTF-8, so no table can hold it", "rename the file"),
-    Code("MX-D001", "UNREADABLE", "the operating system refuses to read the file", "check permissions and the disk or mount", transient=True),
+    Code("MX-D001", "UNREADABLE", "the file could not be read now: permissions, the disk, or too little memory", "check permissions, the disk or mount, and free memory", transient=True),
     Code("MX-D002", "VANISHED", "the file was there at planning and is gone", "nothing, if it was removed on purpose", transient=True),
     Code("MX-D003", "EMPTY", "the file has zero bytes", "copy the file again from its source"),
     Code("MX-D004", "TEXT", "the file is text, not an image (a saved error page, a pointer, a table)", "fetch the image itself"),

@@ -123,7 +123,7 @@ def calls_table(
 
 def _views(outcome: Outcome) -> list[str]:
     """Views that took part, each once, in IMPC's order, the model's own views after them."""
-    order = {view: n for n, view in enumerate((*VIEWS, *outcome.recipe.views))}
+    order = {view: n for n, view in enumerate(dict.fromkeys((*VIEWS, *outcome.recipe.views)))}
     return sorted({token.view for token in outcome.tokens}, key=lambda view: order.get(view, len(order)))
 
 

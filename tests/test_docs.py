@@ -4,6 +4,7 @@ what they show of the machine's output; the commit that does so says why it move
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -124,6 +125,16 @@ def test_the_readmes_main_job_runs(mxbatch: Run, tmp_path: Path) -> None:
         if line.startswith("  pandas"):
             code = f"import pandas; assert len({line.split(maxsplit=1)[1]}) == 12"
             subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_the_readmes_number_is_that_of_a_result_file() -> None:
+    text = README.read_text("utf-8")
+    [name] = re.findall(r"\]\((bench/results/[^)]+\.json)\)", text)
+    result = json.loads((ROOT / name).read_text("utf-8"))
+    for value in ("whole", "decode", "model", "startup_s"):
+        assert str(result[value]) in text, value
+    assert f"{100 * result['share_of_limit']:.1f} %" in text
+    assert result["machine"]["cores"] == 2
 
 
 def test_ci_calls_the_readmes_own_test_command() -> None:

@@ -25,7 +25,7 @@ from mxbatch.engine.archive.scan import Entry, check_root, looks_like_image, sca
 from mxbatch.engine.archive.settings import FILE_NAME, read_settings
 from mxbatch.engine.archive.settle import Line, Settled, settle
 from mxbatch.engine.archive.table import Records, read_records
-from mxbatch.engine.archive.views import UNKNOWN_VIEW, ViewWords
+from mxbatch.engine.archive.views import SKIP, UNKNOWN_VIEW, ViewWords
 from mxbatch.engine.decode.sniff import HEAD_BYTES
 from mxbatch.engine.decode.sniff import sniff as format_of
 from mxbatch.engine.errors import EnvironmentFault, UsageError, one_line
@@ -63,7 +63,7 @@ def open_archive(
     the archive's `mxbatch.toml`. `default_view` is for radiographs whose view nobody states. `extra_views`
     are what the model knows beyond `VIEWS`. `sniff` fills `format` from each file's first bytes.
 
-    A bad file or row is a row with a code. Raises `UsageError` (MX-U002 unknown view, MX-U003 unusable table
+    A bad file or row is a row with a code. Raises `UsageError` (MX-U002 impossible view, MX-U003 unusable table
     or mapping) and `EnvironmentFault` (MX-E001 no such folder, MX-E002 no radiograph in it, MX-E003 not to be
     listed).
     """
@@ -71,8 +71,7 @@ def open_archive(
     check_root(root)
     settings = read_settings(root, columns, views)
     words = ViewWords(settings.views, extra_views)
-    if default_view is not None:
-        words.check(default_view)
+    _check_default(default_view, words)
 
     found = scan(root, leave_out=of_another_procedure)
     located = locate_index(root, found.entries, settings)
@@ -105,11 +104,21 @@ def open_archive(
     )
 
 
+def _check_default(view: str | None, words: ViewWords) -> None:
+    if view == SKIP:
+        what = f"the default view cannot be `{SKIP}`: all whose view nobody states would be left out"
+        raise UsageError("MX-U002", what, fix=f"name one of {', '.join(words.known)}")
+    if view is not None:
+        words.check(view)
+
+
 def _is_radiograph(root: Path, file: Entry) -> bool:
-    """By its suffix; DICOM files often have none (or a number), so there the first bytes decide."""
-    _, dot, suffix = file.name.rpartition(".")
-    if dot and not suffix.isdigit():
-        return looks_like_image(file.name)
+    """Whether a file was meant as one: its suffix promises an image, or its first bytes are those of one.
+
+    What breaks the promise is refused in sight when it is read; any other suffix means nothing (`1.2.840.10008.1`).
+    """
+    if looks_like_image(file.name):
+        return True
     return file.code is None and _format(f"{root}/{file.path}") is not None
 
 

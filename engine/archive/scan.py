@@ -20,7 +20,6 @@ from mxbatch.engine.errors import EnvironmentFault
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
 """Names that promise an image. Only where nothing else places a file; its format is read from its bytes."""
 
-_OUTPUT_FOLDERS = {"calls", "runs"}
 _OUTPUT_NAMES = {"calls", "quarantine", "runs", "report.html"}
 _BUNDLE_FILE = "bundle.toml"
 _NO_TARGET = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -101,10 +100,11 @@ class _Walk:
             self.refuse(folder, error)
             return
         names = {item.name for item in found}
-        if folder and (names >= _OUTPUT_FOLDERS or _BUNDLE_FILE in names):
+        output = "runs" in names and _holds_runs(f"{self.absolute(folder)}/runs")
+        if folder and (output or _BUNDLE_FILE in names):
             self.own.append(shown(folder))
             return
-        if names >= _OUTPUT_FOLDERS:  # the output lies in the root itself: only what is ours is passed over
+        if output:  # the output lies in the root itself: only what is ours is passed over
             found = [item for item in found if item.name not in _OUTPUT_NAMES]
             self.own += sorted(names & _OUTPUT_NAMES)
         shown_folder = shown(folder)
@@ -180,6 +180,15 @@ class _Walk:
 def shown(path: str) -> str:
     """`path` with bytes that are no UTF-8 written as `\\xNN`."""
     return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _holds_runs(folder: str) -> bool:
+    """Whether `folder` is the `runs/` of an output: the lock is there before all else, the records survive a copy."""
+    try:
+        with os.scandir(folder) as listing:
+            return any(item.name == ".lock" or os.path.isfile(f"{item.path}/run.json") for item in listing)
+    except OSError:
+        return False
 
 
 def _identity(path: str | Path) -> tuple[int, int]:

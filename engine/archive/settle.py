@@ -222,7 +222,11 @@ def _unnamed(
     elif place is not None:
         code, reason, counts = "MX-A105", f"{place.parameter} is no X-ray image parameter", False
     elif layout == "ebi" or not is_radiograph(file):
-        reason = "outside centre/pipeline/procedure/parameter" if layout == "ebi" else "no image, by its name"
+        reason = (
+            "outside centre/pipeline/procedure/parameter"
+            if layout == "ebi"
+            else "no image, by its name and first bytes"
+        )
         code, counts = "MX-A108", False
     elif layout == "table":
         code, reason, counts = "MX-A104", "no row of the index names it", False

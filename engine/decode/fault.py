@@ -53,11 +53,12 @@ def check_extent(width: int, height: int, bytes_per_pixel: float, limits: Limits
 
 
 def kind_of(error: Exception) -> Kind:
-    """The kind behind a decoder library's own exception: all say "truncated" in some words, little else."""
+    """The kind behind a decoder library's own exception: all say "truncated" in some words, little else.
+
+    Not to be asked about a `MemoryError`, which says something of the machine and nothing of the file.
+    """
     if isinstance(error, Refused):
         return error.kind
-    if isinstance(error, MemoryError):
-        return Kind.INFLATES_TOO_FAR
     if isinstance(error, NotImplementedError):
         return Kind.UNSUPPORTED
     text = str(error).lower()

@@ -71,9 +71,9 @@ class Decoded:
 def read_bytes(path: Path, limits: Limits) -> bytes:
     """The whole file, or a `RadiographError` that names it.
 
-    Opened without blocking, so that a pipe named like a radiograph cannot stop a run, and read one byte
-    further than its size, so that a file that someone is still writing is put off instead of called
-    truncated.
+    Opened without blocking, so that a pipe named like a radiograph cannot stop a run. Looked at before it is
+    read, so that junk costs its first bytes and not its size. Read one byte further than its size, so that a
+    file that someone is still writing is put off instead of called truncated.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -86,6 +86,10 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
             if status.st_size > limits.max_file_bytes:
                 what = f"{status.st_size} bytes, at most {limits.max_file_bytes} are read"
                 raise RadiographError("MX-D006", what, path=path)
+            head = file.read(HEAD_BYTES)
+            if len(head) == min(HEAD_BYTES, status.st_size) and sniff(head) is None:
+                raise _unknown(head, path)
+            file.seek(0)
             data = file.read(status.st_size + 1)
     except FileNotFoundError as error:
         raise RadiographError("MX-D002", "the file is not there any more", path=path) from error
@@ -94,6 +98,8 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
     except OSError as error:
         code = "MX-A102" if error.errno == errno.ENXIO else "MX-D001"  # ENXIO: a socket
         raise RadiographError(code, error.strerror or str(error), path=path) from error
+    except MemoryError as error:
+        raise _no_memory("read", path) from error
     if len(data) != status.st_size:
         what = f"its size changed from {status.st_size} bytes while it was read"
         raise RadiographError(
@@ -105,7 +111,8 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
 def decode(data: bytes, contract: InputContract, limits: Limits) -> Decoded:
     """Decode and prepare one radiograph. Raises `RadiographError` and nothing else, whatever the bytes are.
 
-    The error does not name the file, which only the caller knows.
+    The error does not name the file, which only the caller knows. Want of memory is the machine's and passes
+    (MX-D001); what a file may ask for is a matter of `limits`.
     """
     head = data[:HEAD_BYTES]
     name = sniff(head)
@@ -115,14 +122,21 @@ def decode(data: bytes, contract: InputContract, limits: Limits) -> Decoded:
     try:
         plane = form.read(data, contract, limits)
         return Decoded(prepare(plane, contract), name, plane.width, plane.height)
+    except MemoryError as error:
+        raise _no_memory("decoded") from error
     except Exception as error:  # the border: six libraries, each with exceptions of its own, see kind_of
         raise RadiographError(f"MX-D{form.family}{kind_of(error)}", reason_of(error)) from error
 
 
-def _unknown(head: bytes) -> RadiographError:
+def _unknown(head: bytes, path: Path | None = None) -> RadiographError:
     if not head:
-        return RadiographError("MX-D003", "the file has zero bytes")
+        return RadiographError("MX-D003", "the file has zero bytes", path=path)
     if looks_like_text(head):
         start = head[:40].decode("utf-8", "replace").strip()
-        return RadiographError("MX-D004", f"the file is text: {start!r}")
-    return RadiographError("MX-D005", f"its first bytes are {head[:8].hex(' ')}")
+        return RadiographError("MX-D004", f"the file is text: {start!r}", path=path)
+    return RadiographError("MX-D005", f"its first bytes are {head[:8].hex(' ')}", path=path)
+
+
+def _no_memory(done: str, path: Path | None = None) -> RadiographError:
+    what = f"this machine had no memory left when it was {done}"
+    return RadiographError("MX-D001", what, path=path, fix="use fewer workers; the next run tries again")

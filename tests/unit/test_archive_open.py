@@ -21,6 +21,7 @@ from mxbatch.engine.errors import CODES, EnvironmentFault, UsageError
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(100)
 DICOM = bytes(128) + b"DICM" + bytes(100)
+TEXT = b"Copied on Monday."
 DV = "MRC Harwell/HRWL_001/IMPC_XRY_001/IMPC_XRY_034_001"
 LV = "MRC Harwell/HRWL_001/IMPC_XRY_001/IMPC_XRY_048_001"
 
@@ -28,7 +29,7 @@ LV = "MRC Harwell/HRWL_001/IMPC_XRY_001/IMPC_XRY_048_001"
 def plant(root: Path, *paths: str, table: str | None = None) -> Path:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(JPEG)
+        (root / path).write_bytes(TEXT if path.endswith(".txt") else JPEG)
     if table is not None:
         (root / "index.csv").write_text(table, encoding="utf-8")
     return root
@@ -67,17 +68,21 @@ def test_the_view_of_a_plain_folder_can_be_said_once(tmp_path: Path) -> None:
     assert rows(open_archive(tmp_path, default_view="tail", extra_views=["tail"]), "view") == [("tail",)]
 
 
-def test_files_without_a_telling_suffix_are_told_by_their_first_bytes(tmp_path: Path) -> None:
-    (tmp_path / "IM000001").write_bytes(DICOM)
-    (tmp_path / "1.2.840.10008.1").write_bytes(DICOM)
-    (tmp_path / "LICENSE").write_text("Permission is hereby granted")
-    (tmp_path / "notes.txt").write_bytes(JPEG)
-    assert codes(open_archive(tmp_path)) == {
-        "1.2.840.10008.1": None,
-        "IM000001": None,
-        "LICENSE": "MX-A108",
-        "notes.txt": "MX-A108",
-    }
+@pytest.mark.parametrize("content", [JPEG, DICOM], ids=["jpeg", "dicom"])
+@pytest.mark.parametrize(
+    "name", ["IM000001", "1.2.840.10008.1", "a.img", "c.2012-08-14", "d.jfif", "f.gif", "notes.txt"]
+)
+def test_a_suffix_that_promises_no_image_means_nothing(tmp_path: Path, name: str, content: bytes) -> None:
+    plant(tmp_path, "x.jpg")
+    (tmp_path / name).write_bytes(content)
+    assert codes(open_archive(tmp_path))[name] is None
+    (tmp_path / name).write_bytes(TEXT)
+    assert codes(open_archive(tmp_path))[name] == "MX-A108"
+
+
+def test_a_suffix_that_promises_an_image_is_held_to_it_when_the_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(TEXT)
+    assert codes(open_archive(tmp_path)) == {"1.jpg": None}
 
 
 def test_the_format_is_looked_up_only_when_asked_for_and_never_by_name(tmp_path: Path) -> None:
@@ -319,6 +324,11 @@ def test_u002_a_view_that_cannot_be_meant(tmp_path: Path, wrong: dict) -> None:
         open_archive(plant(tmp_path, "1.jpg"), **wrong)
 
 
+def test_u002_a_default_of_skip_would_empty_the_archive(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"MX-U002 the default view cannot be `skip`: .* one of dv, lv"):
+        open_archive(plant(tmp_path, "1.jpg"), default_view="skip")
+
+
 def test_u003_several_tables_could_be_the_index(tmp_path: Path) -> None:
     plant(tmp_path, "1.jpg")
     for name in ("a.csv", "b.tsv"):
@@ -365,7 +375,7 @@ def test_counts_add_up(tmp_path: Path) -> None:
         "index_file": str(tmp_path / "index.csv"),
         "by_centre": {"": 1, "MRC Harwell": 4},
         "by_view": {"dv": 1, "lv": 3},
-        "by_format": {"jpeg": 4},
+        "by_format": {"jpeg": 3},
         "by_code": {"MX-A101": 1, "MX-A108": 1},
     }
 

@@ -143,9 +143,40 @@ def test_own_output_and_models_are_passed_over(tmp_path: Path) -> None:
     )
 
 
-def test_an_output_in_the_root_hides_nothing_else(tmp_path: Path) -> None:
-    plant(tmp_path, "a.jpg", "runs/1/run.json", "calls/x", "quarantine/y", "report.html", "more/b.jpg")
+OUTPUTS = {
+    "whole": [
+        "runs/.lock",
+        "runs/1/plan.parquet",
+        "runs/1/run.json",
+        "calls/x",
+        "quarantine/y",
+        "report.html",
+    ],
+    "killed while it planned": ["runs/.lock", "runs/1/plan.parquet"],
+    "killed before its first part": ["runs/.lock", "runs/1/plan.parquet", "runs/1/run.json"],
+    "killed within its first part": ["runs/.lock", "runs/1/plan.parquet", "runs/1/run.json", "quarantine/y"],
+    "copied without hidden files": ["runs/1/run.json", "calls/x", "report.html"],
+}
+
+
+@pytest.mark.parametrize("files", OUTPUTS.values(), ids=OUTPUTS.keys())
+def test_an_output_is_known_by_its_runs_however_far_it_came(tmp_path: Path, files: list[str]) -> None:
+    plant(tmp_path, "a.jpg", *(f"deep/out/{file}" for file in files))
+    found = scan(tmp_path)
+    assert [entry.path for entry in found.entries] == ["a.jpg"]
+    assert found.notes == ("'deep/out' is mxbatch's own output or model: not read",)
+
+
+@pytest.mark.parametrize("files", OUTPUTS.values(), ids=OUTPUTS.keys())
+def test_an_output_in_the_root_hides_nothing_else(tmp_path: Path, files: list[str]) -> None:
+    plant(tmp_path, "a.jpg", "more/b.jpg", *files)
     assert set(codes(tmp_path)) == {"a.jpg", "more/b.jpg"}
+
+
+@pytest.mark.parametrize("root", ["", "mice/"])
+def test_folders_that_only_share_the_names_of_an_output_are_read(tmp_path: Path, root: str) -> None:
+    files = {f"{root}runs/1/a.jpg", f"{root}calls/b.jpg", f"{root}quarantine/c.jpg", f"{root}report.html"}
+    assert set(codes(plant(tmp_path, *files))) == files
 
 
 def test_folders_can_be_left_out_by_their_own_and_their_parents_name(tmp_path: Path) -> None:

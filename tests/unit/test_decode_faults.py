@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import socket
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.decode.radiograph import FORMATS, Decoded, decode, read_bytes
+from mxbatch.engine.decode.sniff import HEAD_BYTES
 from mxbatch.engine.errors import CODES, RadiographError
 
 CONTRACT, LIMITS = InputContract(size=64), Limits()
@@ -312,12 +314,15 @@ def test_any_bytes_give_a_picture_or_a_code(data):
     code_of(data)
 
 
-def test_a_library_that_runs_out_of_memory_is_a_bad_file_and_not_a_crash(monkeypatch):
+@pytest.mark.parametrize("where", ["png.check_chunks", "radiograph.prepare"])
+def test_want_of_memory_while_decoding_is_put_off_and_never_blamed_on_the_file(monkeypatch, where):
     def hungry(*_):
         raise MemoryError
 
-    monkeypatch.setattr("mxbatch.engine.decode.png.check_chunks", hungry)
-    assert code_of(WHOLE["png"]) == "MX-D204"
+    monkeypatch.setattr(f"mxbatch.engine.decode.{where}", hungry)
+    code = code_of(WHOLE["png"])
+    assert code == "MX-D001"
+    assert CODES[code].transient
 
 
 def test_the_reason_survives_the_way_between_processes():
@@ -341,6 +346,42 @@ def test_a_file_is_read_whole(tmp_path):
     (tmp_path / "x.jpg").write_bytes(WHOLE["jpeg"])
     data = read_bytes(tmp_path / "x.jpg", Limits(max_file_bytes=len(WHOLE["jpeg"])))
     assert isinstance(decode(data, CONTRACT, LIMITS), Decoded)
+
+
+@pytest.mark.parametrize(
+    ("start", "code"), [(b"GIF89a", "MX-D005"), (b"<html>" + b" " * HEAD_BYTES, "MX-D004")]
+)
+def test_a_large_file_that_is_no_radiograph_is_refused_by_its_first_bytes(tmp_path, start, code):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(start)
+    os.truncate(path, 50_000_000)
+    tracemalloc.start()
+    try:
+        assert read_code(path) == code
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["text.jpg", "unknown_format.jpg"])
+def test_reading_and_decoding_refuse_an_unknown_format_alike(tmp_path, name):
+    path, data = tmp_path / name, corpus.PLANTED[name]()
+    path.write_bytes(data)
+    assert read_code(path) == code_of(data) == corpus.PLANTED_CODES[name]
+
+
+def test_want_of_memory_while_reading_is_put_off(tmp_path, monkeypatch):
+    class Hungry(io.BufferedReader):
+        def read(self, size=-1):
+            if size > HEAD_BYTES:
+                raise MemoryError
+            return super().read(size)
+
+    path = tmp_path / "x.jpg"
+    path.write_bytes(WHOLE["jpeg"])
+    door = "mxbatch.engine.decode.radiograph.open"
+    monkeypatch.setattr(door, lambda handle, _: Hungry(io.FileIO(handle)), raising=False)
+    assert read_code(path) == "MX-D001"
 
 
 def test_what_is_no_file_is_told_apart_from_what_is_gone(tmp_path):
@@ -380,10 +421,11 @@ def test_a_file_without_permission_is_unreadable(tmp_path):
         os.seteuid(me)
 
 
+@pytest.mark.parametrize("data", [bytes(100), WHOLE["jpeg"]], ids=["zeros so far", "a radiograph"])
 @pytest.mark.parametrize("change", [-3, 5])
-def test_a_file_that_changes_while_it_is_read_is_put_off(tmp_path, monkeypatch, change):
+def test_a_file_that_changes_while_it_is_read_is_put_off(tmp_path, monkeypatch, change, data):
     path = tmp_path / "x.jpg"
-    path.write_bytes(bytes(100))
+    path.write_bytes(data)
     honest = os.fstat
 
     def before_the_change(descriptor):
