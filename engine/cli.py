@@ -64,7 +64,7 @@ def score(
         typer.Option(metavar="BUNDLE", envvar="MXBATCH_MODEL", help="A bundle's folder, or `untrained`."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes.  [default: one per core or GPU]")
+        int | None, typer.Option(help="Worker processes; by default one per core or GPU.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     since: Annotated[
@@ -222,7 +222,7 @@ def demo(
     ),
     specimens: Annotated[int, typer.Option(min=1, help="How many mice to draw.")] = 12,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes.  [default: one per core or GPU]")
+        int | None, typer.Option(help="Worker processes; by default one per core or GPU.")
     ] = None,
 ) -> int:
     """Draw a small archive, score it with the untrained example, and show how to read the calls."""

@@ -9,20 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from corpus import jpeg, png, truncated_jpeg
+from echo import echo_engine
 
 from mxbatch.engine.archive.open import open_archive
-from mxbatch.engine.bundle import Bundle, Calibration
-from mxbatch.engine.calls import Thresholds
-from mxbatch.engine.decode.contract import InputContract, Limits
-from mxbatch.engine.feed import Loader
 from mxbatch.engine.history import read_history
 from mxbatch.engine.ledger import Output, RunRecord
-from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.plan import make_plan
 from mxbatch.engine.results import read_calls, read_quarantine
-from mxbatch.engine.runtime.scorer import EchoScorer
-from mxbatch.engine.shard import Engine, score_shard
-from mxbatch.engine.taxonomy import read_taxonomy
+from mxbatch.engine.shard import score_shard
 
 
 def test_an_archive_becomes_a_table_of_calls(tmp_path: Path) -> None:
@@ -41,31 +35,13 @@ def test_an_archive_becomes_a_table_of_calls(tmp_path: Path) -> None:
     )
     opened = open_archive(archive)
 
-    taxonomy = read_taxonomy()
-    recipe = Recipe(name="tiny", views=("dv", "lv"), input=InputContract(size=32))
-    bundle = Bundle(
-        path=tmp_path,
-        model_id="echo",
-        recipe=recipe,
-        taxonomy=taxonomy,
-        thresholds=Thresholds.uniform(taxonomy),
-        calibration=Calibration.identity(taxonomy),
-        untrained=True,
-        info={},
-    )
     output = Output(tmp_path / "out")
     run = RunRecord(run_id="00001-now", archive=str(archive), model_id="echo", untrained=True)
     plan = make_plan(opened.index, model_id="echo")
     output.begin(run, plan)
 
     with ThreadPoolExecutor(2) as pool:
-        engine = Engine(
-            bundle=bundle,
-            scorer=EchoScorer(taxonomy),
-            loader=Loader(root=archive, contract=recipe.input, limits=Limits()),
-            pool=pool,
-            run_id=run.run_id,
-        )
+        engine = echo_engine(archive, pool, untrained=True)
         for number in plan.sizes:
             part = score_shard(plan.shard(number), engine)
             output.commit(run.run_id, number, part.calls, part.quarantine)

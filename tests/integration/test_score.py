@@ -169,6 +169,19 @@ def test_a_model_that_is_used_again_speaks_again(
     }
 
 
+def test_a_run_that_another_model_left_unfinished_is_mentioned_and_left_to_it(
+    mxbatch: Run, archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    assert mxbatch("score", archive, "--model", small_bundle.path).returncode == 0
+    record = next((tmp_path / "mxbatch-out").glob("runs/*/run.json"))
+    record.write_text(record.read_text().replace('"finished"', '"running"'))
+    other = mxbatch("score", archive, "--model", "untrained", "--json")
+    assert f"with {small_bundle.model_id} was interrupted and waits for its own command" in other.stderr
+    assert [run["model_id"] for run in json.loads(other.stdout)["runs"]] != [small_bundle.model_id]
+    own = mxbatch("score", archive, "--model", small_bundle.path, "--json")
+    assert json.loads(own.stdout)["runs"][0]["resumed"] == 1
+
+
 def test_an_output_belongs_to_one_archive(
     mxbatch: Run, archive: Path, small_bundle: Bundle, radiographs: Path, tmp_path: Path
 ) -> None:

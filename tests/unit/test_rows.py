@@ -5,23 +5,19 @@ Nothing is read or decoded: the name of a radiograph stands for its bytes, up to
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from echo import TAXONOMY, echo_bundle
 
-from mxbatch.engine.bundle import Bundle, Calibration
-from mxbatch.engine.calls import Thresholds
 from mxbatch.engine.errors import RadiographError
 from mxbatch.engine.feed import Loaded
 from mxbatch.engine.flags import FLAGS
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.plan import METADATA, Radiograph, Specimen
 from mxbatch.engine.rows import Outcome, Token, calls_table, quarantine_table
-from mxbatch.engine.taxonomy import read_taxonomy
 
-TAXONOMY = read_taxonomy()
 RECIPE = Recipe(name="rows", views=("tail", "snout", "belly", "forepaw", "lv", "dv"), max_radiographs=3)
 BROKEN = RadiographError("MX-D101", "the file ends early")
 
@@ -45,16 +41,7 @@ def outcome_of(*radiographs: Radiograph, mouse: str = "m") -> Outcome:
 
 def calls(*outcomes: Outcome, untrained: bool = False) -> list[dict[str, Any]]:
     """The rows of `outcomes`; the n-th that has tokens gets the probability 1/2, 1/4, 1/8 ... at every node."""
-    bundle = Bundle(
-        path=Path(),
-        model_id="m",
-        recipe=RECIPE,
-        taxonomy=TAXONOMY,
-        thresholds=Thresholds.uniform(TAXONOMY),
-        calibration=Calibration.identity(TAXONOMY),
-        untrained=untrained,
-        info={},
-    )
+    bundle = echo_bundle(RECIPE, untrained=untrained)
     scored = sum(bool(outcome.tokens) for outcome in outcomes)
     probabilities = np.repeat(
         0.5 ** np.arange(1, scored + 1, dtype=np.float32)[:, None], len(TAXONOMY.nodes), 1

@@ -8,22 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpus import jpeg
+from echo import TAXONOMY, echo_engine
 from numpy.typing import NDArray
 
 from mxbatch.engine.archive.open import open_archive
-from mxbatch.engine.bundle import Bundle, Calibration
-from mxbatch.engine.calls import Thresholds
-from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.errors import EnvironmentFault
-from mxbatch.engine.feed import Loader
-from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.plan import Shard, make_plan
 from mxbatch.engine.runtime.scorer import EchoScorer
-from mxbatch.engine.shard import Engine, Watch, score_shard
-from mxbatch.engine.taxonomy import read_taxonomy
-
-TAXONOMY = read_taxonomy()
-RECIPE = Recipe(name="tiny", views=("dv", "lv"), input=InputContract(size=32))
+from mxbatch.engine.shard import Watch, score_shard
 
 
 @pytest.fixture
@@ -38,21 +30,6 @@ def shard(archive: Path) -> Shard:
     return make_plan(open_archive(archive, default_view="dv").index, model_id="m").shard(0)
 
 
-def engine_over(archive: Path, scorer: EchoScorer, pool: ThreadPoolExecutor) -> Engine:
-    bundle = Bundle(
-        path=archive,
-        model_id="m",
-        recipe=RECIPE,
-        taxonomy=TAXONOMY,
-        thresholds=Thresholds.uniform(TAXONOMY),
-        calibration=Calibration.identity(TAXONOMY),
-        untrained=False,
-        info={},
-    )
-    loader = Loader(root=archive, contract=RECIPE.input, limits=Limits())
-    return Engine(bundle=bundle, scorer=scorer, loader=loader, pool=pool, run_id="r")
-
-
 def test_with_care_nothing_is_open_while_the_model_works(archive: Path, shard: Shard) -> None:
     """Else a model that dies would put the radiograph that was read last in quarantine."""
     said: list[str] = []
@@ -63,14 +40,16 @@ def test_with_care_nothing_is_open_while_the_model_works(archive: Path, shard: S
             return super().encode(images)
 
     with ThreadPoolExecutor(1) as pool:
-        score_shard(shard, engine_over(archive, Spy(TAXONOMY, batch=4), pool), Watch(opening=said.append))
+        score_shard(
+            shard, echo_engine(archive, pool, scorer=Spy(TAXONOMY, batch=4)), Watch(opening=said.append)
+        )
     loads = [step for n in range(6) for step in (f"{n}.jpg", "")]
     assert said == [*loads[:8], "encode", *loads[8:], "encode"]
 
 
 def test_care_changes_no_number(archive: Path, shard: Shard) -> None:
     with ThreadPoolExecutor(2) as pool:
-        engine = engine_over(archive, EchoScorer(TAXONOMY), pool)
+        engine = echo_engine(archive, pool)
         plain = score_shard(shard, engine).calls.drop_columns(["scored_at"])
         careful = score_shard(shard, engine, Watch(opening=lambda path: None)).calls
     assert careful.drop_columns(["scored_at"]).equals(plain)
@@ -79,13 +58,13 @@ def test_care_changes_no_number(archive: Path, shard: Shard) -> None:
 def test_progress_counts_every_radiograph_once(archive: Path, shard: Shard) -> None:
     counted: list[int] = []
     with ThreadPoolExecutor(2) as pool:
-        score_shard(shard, engine_over(archive, EchoScorer(TAXONOMY), pool), Watch(progress=counted.append))
+        score_shard(shard, echo_engine(archive, pool), Watch(progress=counted.append))
     assert sum(counted) == 6
 
 
 def test_a_poisoned_path_is_never_opened(archive: Path, shard: Shard) -> None:
     with ThreadPoolExecutor(2) as pool:
-        engine = engine_over(archive, EchoScorer(TAXONOMY), pool)
+        engine = echo_engine(archive, pool)
         part = score_shard(shard, engine, Watch(poisoned=frozenset({"3.jpg"})))
     assert part.quarantine["path"].to_pylist() == ["3.jpg"]
     assert part.quarantine["checksum"].to_pylist() == [None]
@@ -96,4 +75,4 @@ def test_an_archive_that_is_gone_is_no_quarantine_but_a_fault(archive: Path, sha
     for path in archive.iterdir():
         path.unlink()
     with ThreadPoolExecutor(2) as pool, pytest.raises(EnvironmentFault, match="MX-E002"):
-        score_shard(shard, engine_over(archive, EchoScorer(TAXONOMY), pool))
+        score_shard(shard, echo_engine(archive, pool))
