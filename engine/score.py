@@ -105,6 +105,7 @@ def score(
         locked = output.exists and not dry_run
         if locked:
             stack.enter_context(output.lock())
+        _require_own_output(order)
         finished = _finish_interrupted(order) if locked else []
         if finished and asked.limit is not None:
             return _summary(order, finished, dry_run, None, None)
@@ -114,7 +115,7 @@ def score(
             display.note(note)
         if not locked and not dry_run:  # only now, so that a mistake writes nothing; and before planning
             stack.enter_context(output.lock())
-        _require_same_archive(order, opened)
+        _require_no_shrink(order, opened.index["code"].null_count)
         history = read_history(output, max_megapixels=asked.max_megapixels)
         plan = make_plan(
             opened.index,
@@ -158,14 +159,14 @@ def open_for(bundle: Bundle, root: Path, asked: Settings) -> Archive:
 
 
 def _finish_interrupted(order: _Order) -> list[RunRecord]:
-    """Finish what an earlier session of the same command began. What others began is only mentioned."""
+    """Finish what an earlier session with this model began. What another model began is only mentioned."""
     finished = []
     for record in order.output.runs():
         if record.finished:
             continue
-        if (record.archive, record.model_id) != (str(order.archive), order.bundle.model_id):
-            of = f"{record.archive} with {record.model_id}"
-            order.display.note(f"run {record.run_id} of {of} was interrupted and waits for its own command")
+        if record.model_id != order.bundle.model_id:
+            of = f"{record.run_id} with {record.model_id}"
+            order.display.note(f"run {of} was interrupted and waits for its own command")
             continue
         order.display.note(f"finishing run {record.run_id}, which was interrupted")
         record.resumed += 1
@@ -174,14 +175,17 @@ def _finish_interrupted(order: _Order) -> list[RunRecord]:
     return finished
 
 
-def _require_same_archive(order: _Order, opened: Archive) -> None:
-    """An output belongs to one archive, and an archive that lost most of its files is a mount that failed."""
-    runs = order.output.runs()
-    others = {record.archive for record in runs} - {str(order.archive)}
+def _require_own_output(order: _Order) -> None:
+    """An output belongs to one archive: the keys of two could collide."""
+    others = {record.archive for record in order.output.runs()} - {str(order.archive)}
     if others:
         raise UsageError("MX-U008", f"it holds runs of {min(others)}", path=order.output.root)
-    before = next((record.archive_usable for record in reversed(runs) if record.archive_usable), 0)
-    usable = opened.index["code"].null_count
+
+
+def _require_no_shrink(order: _Order, usable: int) -> None:
+    """An archive that lost most of its files is a mount that failed."""
+    runs = reversed(order.output.runs())
+    before = next((record.archive_usable for record in runs if record.archive_usable), 0)
     if usable < before * SHRUNK and not order.asked.allow_shrink:
         what = f"{usable} radiographs can be used, {before} could when it was last planned"
         raise EnvironmentFault("MX-E010", what, path=order.archive)
