@@ -88,8 +88,8 @@ def score(
     interrupted in `out` is finished first; then what is new or changed is planned and scored.
     With `dry_run` nothing is written.
 
-    Raises UsageError, EnvironmentFault, OutputLocked or Interrupted. A run that ends before its first shard is
-    committed leaves nothing behind.
+    Raises UsageError, EnvironmentFault, OutputLocked or Interrupted. A mistake writes nothing, and a run that ends
+    before its first shard is committed leaves no record.
     """
     try:
         asked = Settings(**settings)
@@ -115,6 +115,7 @@ def score(
             display.note(note)
         if not locked and not dry_run:  # only now, so that a mistake writes nothing; and before planning
             stack.enter_context(output.lock())
+            _require_own_output(order)  # somebody may have been quicker
         _require_no_shrink(order, opened.index["code"].null_count)
         history = read_history(output, max_megapixels=asked.max_megapixels)
         plan = make_plan(
