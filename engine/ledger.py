@@ -105,6 +105,10 @@ class Output:
     def run_folder(self, run_id: str) -> Path:
         return self.runs_folder / run_id
 
+    def worker_log(self, run_id: str) -> Path:
+        """What workers and the libraries in them said; removed at the end of a run that has nothing in it."""
+        return self.run_folder(run_id) / "workers.log"
+
     def calls_folder(self, run_id: str) -> Path:
         return self.root / "calls" / f"run={run_id}"
 

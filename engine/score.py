@@ -89,7 +89,7 @@ def score(
     With `dry_run` nothing is written.
 
     Raises UsageError, EnvironmentFault, OutputLocked or Interrupted. A mistake writes nothing, and a run that ends
-    before its first shard is committed leaves no record.
+    before its first shard is committed leaves no record, unless its workers left words in their log.
     """
     try:
         asked = Settings(**settings)
@@ -216,7 +216,8 @@ def _execute(order: _Order, record: RunRecord, plan: Plan) -> RunRecord:
     try:
         tally, wall_s, workers = _run(order, record, plan)
     except MxbatchError:
-        if not order.output.committed(record.run_id):
+        log = order.output.worker_log(record.run_id)
+        if not order.output.committed(record.run_id) and not (log.exists() and log.stat().st_size):
             order.output.discard(record.run_id)
         raise
     account = settle(order.output, record.run_id, plan)
@@ -244,7 +245,7 @@ def _run(order: _Order, record: RunRecord, plan: Plan) -> tuple[Tally, float, in
     tally.radiographs = tally.earlier = sum(
         plan.sizes[number] for number in committed if number in plan.sizes
     )
-    log = output.run_folder(record.run_id) / "workers.log"
+    log = output.worker_log(record.run_id)
     try:
         with order.display.watching(record.run_id, tally):
             run_workers(plan, Supervisor(left), jobs, tally, log, order.display.show)

@@ -61,8 +61,9 @@ def run_workers(
                     tally.deaths += 1
                     failed_starts += not worker.ready
                     if failed_starts >= FAILED_STARTS:
+                        words = log if log.stat().st_size else None
                         raise EnvironmentFault(
-                            "MX-E006", f"{worker.obituary()} before it was ready", path=log
+                            "MX-E006", f"{worker.obituary()} before it was ready", path=words
                         )
                     worker.kill()
                     crew[crew.index(worker)] = _Worker(worker.job, messages)

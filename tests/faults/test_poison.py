@@ -70,6 +70,28 @@ def test_an_archive_that_vanishes_stops_the_run_and_puts_nothing_in_quarantine(
     assert rows(out).equals(undisturbed[0])
 
 
+STILLBORN = """
+import os, sys
+if "mxbatch.engine.dispatch.worker" in sys.orig_argv:
+    os.write(2, b"libfoo.so.1: cannot open shared object file")
+    os._exit(127)
+"""
+
+
+def test_workers_that_cannot_start_end_the_run_and_what_they_said_is_kept(
+    archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(STILLBORN)
+    session = Session(archive, tmp_path / "out", small_bundle, PYTHONPATH=str(tmp_path / "site"))
+    code, _, errors = session.end()
+    assert code == 3
+    [log] = (tmp_path / "out").glob("runs/*/workers.log")
+    assert "MX-E006" in errors.splitlines()[-1]
+    assert str(log) in errors.splitlines()[-1]
+    assert "libfoo" in log.read_text()
+
+
 def test_two_first_runs_at_the_same_moment_make_one_run(
     archive: Path, small_bundle: Bundle, tmp_path: Path
 ) -> None:
