@@ -30,16 +30,16 @@ from mxbatch.engine.calls import Thresholds, node_pairs
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError, from_os_error
 from mxbatch.engine.model_card import model_card
 from mxbatch.engine.models.recipe import Backbone, Head, Recipe
+from mxbatch.engine.provenance import LEARNED_FROM
 from mxbatch.engine.taxonomy import Taxonomy, read_taxonomy
 
 if TYPE_CHECKING:
     from mxbatch.engine.models.hierarchical import HierarchicalModel
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, WEIGHTS, CARD, SUMS = "bundle.toml", "weights.safetensors", "MODEL_CARD.md", "SHA256SUMS"
 CONTENT = (MANIFEST, WEIGHTS, "golden.npz", CARD)
 """What a bundle holds besides SHA256SUMS."""
-WARNING = "UNTRAINED: these weights are random and its calls mean nothing. It exists to try the engine."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +83,8 @@ class Bundle:
     taxonomy: Taxonomy
     thresholds: Thresholds
     calibration: Calibration
-    untrained: bool
+    learned_from: str
+    """A key of `provenance.LEARNED_FROM`."""
     info: Mapping[str, Any]
     """licence, training, metrics, versions, weights_sha256: for people; nothing depends on it."""
 
@@ -100,7 +101,9 @@ def read_bundle(path: Path) -> Bundle:
     manifest = _manifest(path)
     if manifest.get("format") != FORMAT:
         raise EnvironmentFault(
-            "MX-M004", f"the bundle has format {manifest.get('format')!r}, this is {FORMAT}", path=path
+            "MX-M004",
+            f"the bundle has format {manifest.get('format')!r}, this mxbatch reads {FORMAT}",
+            path=path,
         )
     sums = _verify(path)
     try:
@@ -110,7 +113,7 @@ def read_bundle(path: Path) -> Bundle:
             "taxonomy": taxonomy,
             "thresholds": Thresholds.from_dict(manifest["thresholds"], taxonomy),
             "calibration": Calibration.from_dict(manifest["calibration"], taxonomy),
-            "untrained": bool(manifest["untrained"]),
+            "learned_from": _known_origin(manifest["learned_from"]),
         }
     except UsageError as error:
         raise EnvironmentFault("MX-M002", error.what, path=path / MANIFEST) from error
@@ -154,7 +157,7 @@ def write_bundle(
     taxonomy: Taxonomy,
     thresholds: Thresholds | None = None,
     calibration: Calibration | None = None,
-    untrained: bool = False,
+    learned_from: str = "radiographs",
     training: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     licence: str = "not stated",
@@ -184,14 +187,14 @@ def write_bundle(
         "taxonomy": taxonomy,
         "thresholds": thresholds,
         "calibration": calibration,
-        "untrained": untrained,
+        "learned_from": learned_from,
     }
     weights_sha256 = hashlib.sha256(weights).hexdigest()
     manifest = {
         "format": FORMAT,
         "model_id": identify(**content, weights_sha256=weights_sha256),  # type: ignore[arg-type]
-        "untrained": untrained,
-        **({"warning": WARNING} if untrained else {}),
+        "learned_from": learned_from,
+        **({"warning": warning} if (warning := LEARNED_FROM[learned_from].warning) else {}),
         "licence": licence,
         "versions": _versions(),
         "training": dict(training or {}),
@@ -242,7 +245,7 @@ def write_untrained(path: Path, *, recipe: Recipe | None = None, seed: int = 0) 
         recipe=recipe,
         taxonomy=taxonomy,
         calibration=_spreading(model, recipe.input.size),
-        untrained=True,
+        learned_from="nothing",
         licence="Apache-2.0",
     )
 
@@ -276,7 +279,7 @@ def identify(
     taxonomy: Taxonomy,
     thresholds: Thresholds,
     calibration: Calibration,
-    untrained: bool,
+    learned_from: str,
     weights_sha256: str,
 ) -> str:
     """The model id: readable in front, and a hash over all that decides what the model says."""
@@ -290,7 +293,13 @@ def identify(
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
     views = "mv" if len(recipe.views) > 1 else recipe.views[0]
-    return f"{'untrained-' if untrained else ''}{recipe.backbone.name}-{views}-{digest}"
+    return f"{LEARNED_FROM[learned_from].prefix}{recipe.backbone.name}-{views}-{digest}"
+
+
+def _known_origin(name: Any) -> str:
+    if name not in LEARNED_FROM:
+        raise UsageError("MX-U007", f"learned_from {name!r} is none of {', '.join(LEARNED_FROM)}")
+    return str(name)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ An error is one line: what happened, to which file, why, and what to do. `CODES`
 advance, so that `mxbatch explain MX-D101` and docs/errors.md never drift from the code.
 
 Codes: `MX-A1nn` a radiograph as the index sees it · `MX-Dfkk` as the decoder sees it, f = family of formats
-(0 any, 1 JPEG, 2 PNG, 3 BMP, 4 TIFF, 5 DICOM) and kk = kind · `MX-U` usage · `MX-E` environment · `MX-M` model.
+(0 any, 1 JPEG, 2 PNG, 3 BMP, 4 TIFF, 5 DICOM) and kk = kind · `MX-U` usage · `MX-E` environment · `MX-M` model ·
+`MX-T` training.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ _TABLE = [
     Code("MX-U001", "BAD_OPTION", "an option has a value that cannot be", "see `mxbatch COMMAND --help`"),
     Code("MX-U002", "UNKNOWN_VIEW_NAME", "a view's name that neither IMPC nor the model knows", "map it: --map-view THEIRS=OURS, or to `skip`"),
     Code("MX-U003", "BAD_INDEX", "the index beside the archive cannot be read as one", "name its columns: --column specimen=THEIRS"),
-    Code("MX-U004", "NO_MODEL", "no model was named, or there is none at that place", "--model BUNDLE, or --model untrained to try the engine"),
+    Code("MX-U004", "NO_MODEL", "no model was named, or there is none at that place", "--model BUNDLE; `reference` and `untrained` come with mxbatch"),
     Code("MX-U005", "NOT_AN_OUTPUT", "the folder holds no run of mxbatch", "name the folder given to --out"),
     Code("MX-U006", "BAD_TAXONOMY", "the taxonomy file breaks a rule of taxonomies", "mend it as the message says"),
     Code("MX-U007", "BAD_RECIPE", "the recipe asks for something that cannot be built", "mend it as the message says"),
@@ -112,10 +113,18 @@ _TABLE = [
     Code("MX-E009", "PART_DAMAGED", "a committed file of the output cannot be read", "remove that file: the next run scores its specimens again"),
     Code("MX-E010", "ARCHIVE_SHRANK", "the archive has lost most of its radiographs since the last run", "check the mount; if it is meant, --allow-shrink"),
     Code("MX-E011", "INTERNAL", "something that should not happen", "give the command again with --debug, and report what it says"),
+    Code("MX-E012", "CACHE_UNSAFE", "others can write to the folder of compiled engines, which hold native code", "chmod 0700, or set XDG_CACHE_HOME to a folder of your own"),
     Code("MX-M001", "BUNDLE_DAMAGED", "a file of the bundle differs from its checksum", "copy the bundle again from its source"),
     Code("MX-M002", "BUNDLE_INCOMPLETE", "a file of the bundle is missing or cannot be read", "copy the bundle again from its source"),
     Code("MX-M003", "GOLDEN_MISMATCH", "this machine's numbers differ from the bundle's golden outputs", "see `mxbatch doctor`; do not trust this runtime"),
-    Code("MX-M004", "BUNDLE_TOO_NEW", "the bundle was written by a later version of mxbatch", "upgrade mxbatch"),
+    Code("MX-M004", "BUNDLE_FORMAT", "the bundle was written by another version of mxbatch", "upgrade mxbatch, or write the bundle again"),
+    Code("MX-M005", "ENGINE_CORRUPT", "a compiled engine in the cache is damaged, and building it again did not help", "empty the engine cache, or choose another --runtime"),
+    Code("MX-M006", "RUNTIME_UNUSABLE", "the runtime does not work on this machine", "see `mxbatch doctor`, or --runtime auto"),
+    Code("MX-T001", "NO_LABELS", "the archive says of no specimen whether it is abnormal", "put IMPC's `experiment` table beside it as experiment.csv, or name it: --scores FILE"),
+    Code("MX-T002", "NO_POSITIVE", "a class has no abnormal specimen to learn from or to measure on", "bring more specimens, or a taxonomy without the class"),
+    Code("MX-T003", "COLONY_IN_BOTH", "an animal line stands on two sides of a split", "keep every colony on one side"),
+    Code("MX-T004", "LOSS_NOT_FINITE", "training diverged: the loss is no number any more", "lower the learning rate, or train in float32"),
+    Code("MX-T005", "OTHER_TRAINING", "the folder holds the checkpoint of another recipe or other data", "name another folder, or remove this one"),
     Code("MX-L001", "OUTPUT_LOCKED", "another run holds the output", "wait for it, or choose another --out"),
     Code("MX-I001", "INTERRUPTED", "the run was stopped before its end", "run the same command again: it resumes"),
 ]  # fmt: skip

@@ -62,7 +62,7 @@ class RunRecord:
     run_id: str
     archive: str
     model_id: str
-    untrained: bool
+    learned_from: str
     state: str = "running"
     format: int = RUN_FORMAT
     since: str | None = None

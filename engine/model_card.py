@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_NOTHING = {"nothing": "Nothing: the weights are random."}
+
 
 def model_card(manifest: Mapping[str, Any]) -> str:
     """Markdown from the content of bundle.toml."""
@@ -23,7 +25,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
 
 ## Trained on
 
-{_table(manifest["training"], "Nothing is stated." if not warning else "Nothing: the weights are random.")}
+{_table(manifest["training"], _NOTHING.get(manifest["learned_from"], "Nothing is stated."))}
 
 ## Measured
 

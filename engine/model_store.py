@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from mxbatch import __version__
-from mxbatch.engine.bundle import Bundle, read_bundle, write_untrained
+from mxbatch.engine.bundle import FORMAT, Bundle, read_bundle, write_untrained
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError
 
 UNTRAINED = "untrained"
@@ -28,7 +28,7 @@ def resolve_model(model: Path | str | None) -> Bundle:
 
 def untrained() -> Bundle:
     """The seeded, untrained example. It shows the engine at work; its calls mean nothing."""
-    path = cache_folder() / "bundles" / f"{UNTRAINED}-{__version__}"
+    path = cache_folder() / "bundles" / f"{UNTRAINED}-{__version__}-{FORMAT}"
     if not path.is_dir():
         try:
             return write_untrained(path)

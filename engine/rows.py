@@ -21,6 +21,7 @@ from mxbatch.engine.feed import Loaded
 from mxbatch.engine.ledger import QUARANTINE_SCHEMA
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.plan import METADATA, Radiograph, Specimen
+from mxbatch.engine.provenance import flags_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,7 @@ def calls_table(
             [view for view in bundle.recipe.views if view not in _views(outcome)] for outcome in kept
         ],
         **call_columns(full_NK, bundle.thresholds, bundle.taxonomy),
-        "flags": [
-            sorted(outcome.flags | ({"untrained_model"} if bundle.untrained else set())) for outcome in kept
-        ],
+        "flags": [sorted(outcome.flags | flags_of(bundle.learned_from)) for outcome in kept],
         "model_id": [bundle.model_id] * len(kept),
         "runtime": [runtime] * len(kept),
         "run_id": [run_id] * len(kept),
@@ -160,5 +159,5 @@ def _provenance(bundle: Bundle, runtime: str, run_id: str) -> dict[str, str]:
         "mxbatch.taxonomy": f"{bundle.taxonomy.name} {bundle.taxonomy.version}",
         "mxbatch.runtime": runtime,
         "mxbatch.run_id": run_id,
-        "mxbatch.untrained": str(bundle.untrained).lower(),
+        "mxbatch.learned_from": bundle.learned_from,
     }

@@ -49,7 +49,7 @@ class Summary:
 
     out: Path
     model_id: str
-    untrained: bool
+    learned_from: str
     dry_run: bool = False
     planned: dict[str, int]
     """shards, specimens and radiographs that were new or changed."""
@@ -197,7 +197,7 @@ def _begin(order: _Order, plan: Plan, opened: Archive) -> RunRecord:
         run_id=order.output.next_run_id(f"{_now():%Y%m%dT%H%M%SZ}"),
         archive=str(order.archive),
         model_id=order.bundle.model_id,
-        untrained=order.bundle.untrained,
+        learned_from=order.bundle.learned_from,
         since=order.asked.since,
         limit=order.asked.limit,
         max_megapixels=order.asked.max_megapixels,
@@ -285,7 +285,7 @@ def _summary(
     return Summary(
         out=order.output.root,
         model_id=order.bundle.model_id,
-        untrained=order.bundle.untrained,
+        learned_from=order.bundle.learned_from,
         dry_run=dry_run,
         planned=_planned(plan),
         runs=tuple(finished),

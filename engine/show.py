@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mxbatch.engine.errors import one_line
+from mxbatch.engine.provenance import LEARNED_FROM
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mxbatch.engine.ledger import RunRecord
     from mxbatch.engine.score import Summary
 
-MEANINGLESS = "These calls come from an untrained model: they mean nothing."
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
@@ -45,8 +45,12 @@ def show_summary(summary: Summary) -> None:
     _say(f"  report      {_shown(summary.out / 'report.html')}")
     if summary.quarantined:
         _say(f"  quarantine  mxbatch quarantine {_shown(summary.out)}")
-    if summary.untrained:
-        console.print(Text(f"  {MEANINGLESS}", style="bold yellow"))
+    _warn(LEARNED_FROM[summary.learned_from].warning, indent="  ")
+
+
+def _warn(warning: str, indent: str = "") -> None:
+    if warning:
+        console.print(Text(f"{indent}{warning}", style="bold yellow"))
 
 
 def _show_record(record: RunRecord) -> None:
@@ -104,8 +108,9 @@ def show_runs(out: Path, states: Sequence[Mapping[str, Any]]) -> None:
     console.print(_table(["run", "state", "calls", "refused", "per s", "mostly", "model"], rows))
     if any(state["state"] != "finished" for state in states):
         _say("An unfinished run goes on when the same `mxbatch score` command is given again.")
-    if any(state["untrained"] for state in states):
-        console.print(Text(MEANINGLESS, style="bold yellow"))
+    for origin in LEARNED_FROM:
+        if any(state["learned_from"] == origin for state in states):
+            _warn(LEARNED_FROM[origin].warning)
 
 
 def show_quarantine(table: pa.Table) -> None:

@@ -47,7 +47,7 @@ def mxbatch(tmp_path: Path) -> Run:
 
     def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "mxbatch.engine.cli", *map(str, arguments)],
+            [sys.executable, "-m", "mxbatch", *map(str, arguments)],
             cwd=tmp_path,
             env={**os.environ, "COLUMNS": "160", **environment},
             capture_output=True,

@@ -18,7 +18,7 @@ TAXONOMY = read_taxonomy()
 TINY = Recipe(name="tiny", views=("dv", "lv"), input=InputContract(size=32))
 
 
-def echo_bundle(recipe: Recipe = TINY, *, untrained: bool = False) -> Bundle:
+def echo_bundle(recipe: Recipe = TINY, *, learned_from: str = "radiographs") -> Bundle:
     """What a bundle says, with no folder behind it."""
     return Bundle(
         path=Path("nowhere"),
@@ -27,16 +27,16 @@ def echo_bundle(recipe: Recipe = TINY, *, untrained: bool = False) -> Bundle:
         taxonomy=TAXONOMY,
         thresholds=Thresholds.uniform(TAXONOMY),
         calibration=Calibration.identity(TAXONOMY),
-        untrained=untrained,
+        learned_from=learned_from,
         info={},
     )
 
 
 def echo_engine(
-    archive: Path, pool: Executor, *, scorer: EchoScorer | None = None, untrained: bool = False
+    archive: Path, pool: Executor, *, scorer: EchoScorer | None = None, learned_from: str = "radiographs"
 ) -> Engine:
     """An engine over the files of `archive`."""
-    bundle = echo_bundle(untrained=untrained)
+    bundle = echo_bundle(learned_from=learned_from)
     return Engine(
         bundle=bundle,
         scorer=scorer or EchoScorer(TAXONOMY),

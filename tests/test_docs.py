@@ -64,7 +64,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def give(command: str, desk: Path) -> str:
     program, *rest = command.split()
-    module = {"mxbatch": ["-m", "mxbatch.engine.cli"], "python": []}[program]
+    module = {"mxbatch": ["-m", "mxbatch"], "python": []}[program]
     environment = {**os.environ, "XDG_CACHE_HOME": str(desk / "cache")}
     done = subprocess.run(
         [sys.executable, *module, *rest],

@@ -36,12 +36,12 @@ def test_an_archive_becomes_a_table_of_calls(tmp_path: Path) -> None:
     opened = open_archive(archive)
 
     output = Output(tmp_path / "out")
-    run = RunRecord(run_id="00001-now", archive=str(archive), model_id="echo", untrained=True)
+    run = RunRecord(run_id="00001-now", archive=str(archive), model_id="echo", learned_from="nothing")
     plan = make_plan(opened.index, model_id="echo")
     output.begin(run, plan)
 
     with ThreadPoolExecutor(2) as pool:
-        engine = echo_engine(archive, pool, untrained=True)
+        engine = echo_engine(archive, pool, learned_from="nothing")
         for number in plan.sizes:
             part = score_shard(plan.shard(number), engine)
             output.commit(run.run_id, number, part.calls, part.quarantine)

@@ -19,6 +19,7 @@ from mxbatch.engine.archive.index import KEY
 from mxbatch.engine.errors import CODES
 from mxbatch.engine.flags import FLAGS
 from mxbatch.engine.ledger import RunRecord
+from mxbatch.engine.provenance import LEARNED_FROM
 from mxbatch.engine.taxonomy import Node, Taxonomy, read_taxonomy
 
 BINS = 20
@@ -73,8 +74,8 @@ class Facts:
     specimens: int
     by_call: Mapping[str, int]
     calls: Sequence[Segment]
-    untrained: int
-    """Calls whose model has seen no data."""
+    warnings: Sequence[str]
+    """What the models have learned from, where that is not radiographs."""
     lost: int
     """Specimens without any call: all of their radiographs are in quarantine."""
     quarantined: int
@@ -110,7 +111,7 @@ def report_facts(
         specimens=calls.num_rows,
         by_call=by_call,
         calls=_segments(by_call.items()),
-        untrained=flags.get("untrained_model", 0),
+        warnings=_warnings(flags, calls.num_rows, runs),
         lost=_lost(calls, quarantine),
         quarantined=quarantine.num_rows,
         nodes=_nodes(calls, taxonomy or read_taxonomy()),
@@ -218,6 +219,18 @@ def _codes(quarantine: pa.Table) -> list[Row]:
             }
         )
     return rows
+
+
+def _warnings(flags: Mapping[str, int], specimens: int, runs: Sequence[RunRecord]) -> list[str]:
+    """One sentence for each origin of a model that people must know of, with a count where it holds for some."""
+    said = []
+    for name, origin in LEARNED_FROM.items():
+        count = flags.get(origin.flag or "", 0)
+        if not origin.warning or not (count or (runs and runs[-1].learned_from == name)):
+            continue
+        some = f"{count} of {specimens} specimens: " if 0 < count < specimens else ""
+        said.append(f"{some}{origin.warning}")
+    return said
 
 
 def _lost(calls: pa.Table, quarantine: pa.Table) -> int:

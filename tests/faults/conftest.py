@@ -55,7 +55,7 @@ class Session:
             9,
         ]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mxbatch.engine.cli", *map(str, command)],
+            [sys.executable, "-m", "mxbatch", *map(str, command)],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

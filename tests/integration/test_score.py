@@ -63,7 +63,7 @@ def test_pandas_and_duckdb_read_the_calls_as_they_are(
     found = duckdb.execute(f"SELECT count(*), max(run_id) = max(run) FROM '{calls}/*/*.parquet'").fetchall()
     assert found == [(4, True)]
     part = next(calls.glob("*/*.parquet"))
-    assert pq.read_schema(part).metadata[b"mxbatch.untrained"] == b"true"
+    assert pq.read_schema(part).metadata[b"mxbatch.learned_from"] == b"nothing"
 
 
 def test_the_second_run_finds_nothing_new_and_a_touched_file_plans_its_specimen_alone(
@@ -250,7 +250,7 @@ def test_a_damaged_output_is_one_line_too(
 
 def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m mxbatch.engine.cli info --json | true; echo ${{PIPESTATUS[0]}}"],
+        ["bash", "-c", f"{sys.executable} -m mxbatch info --json | true; echo ${{PIPESTATUS[0]}}"],
         capture_output=True,
         text=True,
     )

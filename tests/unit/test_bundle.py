@@ -24,6 +24,7 @@ from mxbatch.engine.calls import Thresholds
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError
 from mxbatch.engine.models.hierarchical import build_model
 from mxbatch.engine.models.recipe import Recipe
+from mxbatch.engine.provenance import LEARNED_FROM
 from mxbatch.engine.taxonomy import read_taxonomy
 
 TAXONOMY = read_taxonomy()
@@ -89,7 +90,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     )
     read = read_bundle(tmp_path / "deep" / "bundle")
     assert read == written
-    assert (read.recipe, read.taxonomy, read.untrained) == (RECIPE, TAXONOMY, False)
+    assert (read.recipe, read.taxonomy, read.learned_from) == (RECIPE, TAXONOMY, "radiographs")
     assert (read.thresholds, read.calibration) == (thresholds, calibration)
     assert (read.info["training"], read.info["metrics"]) == ({"specimens": 7}, {"auc": 0.5})
     assert read.info["licence"] == "CC-BY-4.0"
@@ -106,14 +107,20 @@ def test_a_bundle_holds_five_plain_files_that_sha256sum_accepts(whole: Bundle) -
     )
 
 
-def test_an_untrained_bundle_says_so_wherever_one_looks(whole: Bundle) -> None:
-    assert whole.untrained
-    assert whole.model_id.startswith("untrained-tiny-mv-")
+@pytest.mark.parametrize(
+    ("learned_from", "prefix"), [("nothing", "untrained-"), ("phantoms", "phantom-"), ("radiographs", "")]
+)
+def test_a_bundle_says_wherever_one_looks_what_it_has_learned_from(
+    learned_from: str, prefix: str, whole: Bundle, tmp_path: Path
+) -> None:
+    bundle = write_bundle(
+        tmp_path / "b", load_model(whole), recipe=RECIPE, taxonomy=TAXONOMY, learned_from=learned_from
+    )
+    assert bundle.learned_from == learned_from
+    assert bundle.model_id.startswith(f"{prefix}tiny-mv-")
+    warning = LEARNED_FROM[learned_from].warning
     for name in ("bundle.toml", "MODEL_CARD.md"):
-        assert (
-            "UNTRAINED: these weights are random and its calls mean nothing"
-            in (whole.path / name).read_text()
-        )
+        assert warning in (bundle.path / name).read_text()
 
 
 def test_a_seed_fixes_the_model_id(whole: Bundle, tmp_path: Path) -> None:
@@ -127,7 +134,7 @@ def test_the_id_depends_on_everything_that_decides_what_the_model_says() -> None
         "taxonomy": TAXONOMY,
         "thresholds": Thresholds.uniform(TAXONOMY),
         "calibration": Calibration.identity(TAXONOMY),
-        "untrained": False,
+        "learned_from": "radiographs",
         "weights_sha256": "0" * 64,
     }
     count = len(TAXONOMY.nodes)
@@ -137,7 +144,7 @@ def test_the_id_depends_on_everything_that_decides_what_the_model_says() -> None
         {"thresholds": Thresholds.uniform(TAXONOMY, abnormal_from=0.61)},
         {"calibration": Calibration(scale=(2.0,) * count, bias=(0.0,) * count)},
         {"weights_sha256": "1" * 64},
-        {"untrained": True},
+        {"learned_from": "nothing"},
     ]
     ids = {identify(**(plain | change)) for change in [{}, *changes]}
     assert len(ids) == len(changes) + 1
@@ -168,7 +175,7 @@ def test_a_file_that_the_checksums_do_not_name_is_incompleteness(copied: Path) -
 
 
 def test_an_edit_under_fresh_checksums_is_still_noticed(copied: Path) -> None:
-    edit(copied, "untrained = true", "untrained = false")
+    edit(copied, 'learned_from = "nothing"', 'learned_from = "radiographs"')
     assert refusal(copied).code == "MX-M001"
 
 
@@ -180,8 +187,8 @@ def test_content_that_cannot_be_is_refused(before: str, after: str, copied: Path
     assert refusal(copied).code == "MX-M002"
 
 
-def test_a_bundle_of_a_later_version_is_refused_as_such(copied: Path) -> None:
-    edit(copied, "format = 1", "format = 2")
+def test_a_bundle_of_another_version_is_refused_as_such(copied: Path) -> None:
+    edit(copied, "format = 2", "format = 3")
     assert refusal(copied).code == "MX-M004"
 
 

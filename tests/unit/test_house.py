@@ -82,7 +82,7 @@ def test_an_unknown_name_at_the_door_is_answered_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["mxbatch", "mxbatch.engine.cli", "mxbatch.engine.score", "mxbatch.engine.about"]
+    "module", ["mxbatch", "mxbatch.__main__", "mxbatch.engine.score", "mxbatch.engine.about"]
 )
 def test_what_answers_at_once_imports_nothing_heavy(module: str) -> None:
     heavy = "{'torch', 'timm', 'ray', 'pydicom', 'imagecodecs', 'tifffile', 'pandas', 'tensorrt'}"

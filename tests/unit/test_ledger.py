@@ -22,7 +22,7 @@ NOTHING = QUARANTINE_SCHEMA.empty_table()
 
 
 def record(run_id: str, model_id: str = "m") -> RunRecord:
-    return RunRecord(run_id=run_id, archive="/archive", model_id=model_id, untrained=False)
+    return RunRecord(run_id=run_id, archive="/archive", model_id=model_id, learned_from="radiographs")
 
 
 def plan_of(*names: str, mtime_ns: int = 1) -> Plan:

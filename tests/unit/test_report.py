@@ -66,7 +66,7 @@ def run(number: int = 1, **fields: Any) -> RunRecord:
             "run_id": f"{number:05d}-20261120T105021Z",
             "archive": "/mnt/xray",
             "model_id": "tiny-mv-0a1b",
-            "untrained": False,
+            "learned_from": "radiographs",
             "state": "finished",
             "started_at": "2026-11-20T10:50:21+00:00",
             "counts": {"calls": 4, "radiographs_used": 12, "radiographs_quarantined": 2},
@@ -250,17 +250,18 @@ def test_few_are_not_none_and_thousands_are_grouped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("untrained_mice", "untrained_run", "banner"),
-    [(0, False, None), (2, True, "They come from an untrained model"), (1, False, "1 of 2 come from an untrained"),
-     (0, True, "They come from an untrained model")],
+    ("untrained_mice", "run_from", "banner"),
+    [(0, "radiographs", None), (2, "nothing", "These calls come from an untrained model"),
+     (1, "radiographs", "1 of 2 specimens: These calls come from an untrained model"),
+     (0, "nothing", "These calls come from an untrained model"), (0, "phantoms", "trained on phantoms")],
 )  # fmt: skip
-def test_the_banner_is_there_when_any_call_means_nothing(
-    untrained_mice: int, untrained_run: bool, banner: str | None
+def test_the_banner_is_there_when_any_call_is_no_finding(
+    untrained_mice: int, run_from: str, banner: str | None
 ) -> None:
     mice = [mouse(str(n), flags=["untrained_model"] if n < untrained_mice else []) for n in range(2)]
-    text = Page(render(report_facts(calls_of(*mice), NO_QUARANTINE, [run(untrained=untrained_run)]))).text
-    assert ("These calls mean nothing." in text) == (banner is not None)
-    assert banner is None or banner in text
+    page = render(report_facts(calls_of(*mice), NO_QUARANTINE, [run(learned_from=run_from)]))
+    assert ('class="banner"' in page) == (banner is not None)
+    assert banner is None or banner in Page(page).text
 
 
 def hostile_facts() -> Facts:

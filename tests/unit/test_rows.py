@@ -16,6 +16,7 @@ from mxbatch.engine.feed import Loaded
 from mxbatch.engine.flags import FLAGS
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.plan import METADATA, Radiograph, Specimen
+from mxbatch.engine.provenance import LEARNED_FROM
 from mxbatch.engine.rows import Outcome, Token, calls_table, quarantine_table
 
 RECIPE = Recipe(name="rows", views=("tail", "snout", "belly", "forepaw", "lv", "dv"), max_radiographs=3)
@@ -39,9 +40,9 @@ def outcome_of(*radiographs: Radiograph, mouse: str = "m") -> Outcome:
     return outcome
 
 
-def calls(*outcomes: Outcome, untrained: bool = False) -> list[dict[str, Any]]:
+def calls(*outcomes: Outcome, learned_from: str = "radiographs") -> list[dict[str, Any]]:
     """The rows of `outcomes`; the n-th that has tokens gets the probability 1/2, 1/4, 1/8 ... at every node."""
-    bundle = echo_bundle(RECIPE, untrained=untrained)
+    bundle = echo_bundle(RECIPE, learned_from=learned_from)
     scored = sum(bool(outcome.tokens) for outcome in outcomes)
     probabilities = np.repeat(
         0.5 ** np.arange(1, scored + 1, dtype=np.float32)[:, None], len(TAXONOMY.nodes), 1
@@ -57,14 +58,18 @@ RAISES = {
     "radiograph_quarantined": [GOOD, shot("broken", "lv")],
     "radiographs_left_out": [GOOD, shot("b", "dv"), shot("c", "dv"), shot("d", "dv")],
     "untrained_model": [GOOD],
+    "phantom_model": [GOOD],
     "view_not_in_model": [GOOD, shot("b", "skull_dv")],
     "view_unknown": [GOOD, shot("b", "unknown")],
 }
 
 
+ORIGIN = {origin.flag: name for name, origin in LEARNED_FROM.items()}
+
+
 @pytest.mark.parametrize("flag", FLAGS)
 def test_every_flag_is_raised_by_its_own_case_and_no_other_with_it(flag: str) -> None:
-    (row,) = calls(outcome_of(*RAISES[flag]), untrained=flag == "untrained_model")
+    (row,) = calls(outcome_of(*RAISES[flag]), learned_from=ORIGIN.get(flag, "radiographs"))
     assert row["flags"] == [flag]
 
 
@@ -75,7 +80,7 @@ def test_a_specimen_with_nothing_odd_has_no_flags() -> None:
 
 def test_flags_are_sorted_and_stand_once_each() -> None:
     odd = [shot("broken", "lv"), shot("broken-2", "lv"), shot("a-2", "dv"), shot("b", None), GOOD]
-    (row,) = calls(outcome_of(*odd), untrained=True)
+    (row,) = calls(outcome_of(*odd), learned_from="nothing")
     assert row["flags"] == [
         "duplicate_radiograph",
         "radiograph_quarantined",
