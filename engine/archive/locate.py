@@ -48,6 +48,11 @@ def locate_index(root: Path, files: Sequence[Entry], settings: Settings) -> Loca
     return _by_columns(root, [file.path for file in in_root if _TABLE.fullmatch(file.name)], settings)
 
 
+def is_table(file: Entry) -> bool:
+    """Whether `file` is one of the tables that lie beside the radiographs (scores, truth), in the archive's root."""
+    return not file.folder and bool(_TABLE.fullmatch(file.name))
+
+
 def _by_columns(root: Path, tables: Sequence[str], settings: Settings) -> Located:
     fitting, refused = [], []
     for table in tables:

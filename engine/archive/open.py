@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from mxbatch.engine.archive.build import build
 from mxbatch.engine.archive.ebi import of_another_procedure, place_of
 from mxbatch.engine.archive.index import Archive
-from mxbatch.engine.archive.locate import locate_index
+from mxbatch.engine.archive.locate import is_table, locate_index
 from mxbatch.engine.archive.scan import Entry, check_root, looks_like_image, scan
 from mxbatch.engine.archive.settings import FILE_NAME, read_settings
 from mxbatch.engine.archive.settle import Line, Settled, settle
@@ -79,7 +79,7 @@ def open_archive(
     if records is None and (settings.columns or settings.views):
         raise UsageError("MX-U003", "there is no table whose columns or views could be mapped", path=root)
 
-    files = [file for file in found.entries if file.path not in (located.path, FILE_NAME)]
+    files = [file for file in found.entries if file.path not in (located.path, FILE_NAME) and not is_table(file)]
     place = cache(lambda folder: place_of(folder, root.parts[1:]))
     layout = "ebi" if any(place(file.folder) for file in files) else "plain" if records is None else "table"
     settled = settle(

@@ -152,7 +152,7 @@ def test_a_table_of_something_else_is_no_index_and_the_notes_say_why(tmp_path: P
     plant(tmp_path, "1.jpg")
     (tmp_path / "calibration.csv").write_text("day,volts\n1,23\n")
     archive = open_archive(tmp_path)
-    assert codes(archive) == {"1.jpg": None, "calibration.csv": "MX-A108"}
+    assert codes(archive) == {"1.jpg": None}
     assert archive.notes[0].startswith(
         "calibration.csv was not taken as an index: no column for the file and the "
     )
@@ -338,7 +338,7 @@ def test_u003_several_tables_could_be_the_index(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r'MX-U003 .*a.csv, b.tsv.*index = "a.csv"'):
         open_archive(tmp_path)
     (tmp_path / "mxbatch.toml").write_text('index = "b.tsv"')
-    assert codes(open_archive(tmp_path)) == {"1.jpg": None, "a.csv": "MX-A108"}
+    assert codes(open_archive(tmp_path)) == {"1.jpg": None}
 
 
 @pytest.mark.parametrize("options", [{"columns": {"file": "x"}}, {"views": {"x": "dv"}}])
