@@ -23,6 +23,8 @@ from mxbatch.engine.taxonomy import Taxonomy
 CALLS = ("normal", "review", "abnormal")
 """What `decide` returns indices of, the lowest first."""
 UNSCORED = -1
+TREE = "mxbatch.taxonomy.json"
+"""Key of a part's metadata under which the whole taxonomy stands: its columns can be read without its model."""
 NORMAL, REVIEW, ABNORMAL = range(len(CALLS))
 
 

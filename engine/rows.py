@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from mxbatch import __version__
 from mxbatch.engine.archive.index import KEY
 from mxbatch.engine.archive.views import UNKNOWN_VIEW, VIEWS
 from mxbatch.engine.bundle import Bundle
-from mxbatch.engine.calls import call_columns, calls_schema
+from mxbatch.engine.calls import TREE, call_columns, calls_schema
 from mxbatch.engine.errors import CODES, RadiographError
 from mxbatch.engine.feed import Loaded
 from mxbatch.engine.ledger import QUARANTINE_SCHEMA
@@ -157,6 +158,7 @@ def _provenance(bundle: Bundle, runtime: str, run_id: str) -> dict[str, str]:
         "mxbatch.version": __version__,
         "mxbatch.model_id": bundle.model_id,
         "mxbatch.taxonomy": f"{bundle.taxonomy.name} {bundle.taxonomy.version}",
+        TREE: json.dumps(bundle.taxonomy.as_dict()),
         "mxbatch.runtime": runtime,
         "mxbatch.run_id": run_id,
         "mxbatch.learned_from": bundle.learned_from,

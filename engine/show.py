@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mxbatch.engine.archive.index import Archive
     from mxbatch.engine.doctor import Finding
     from mxbatch.engine.ledger import RunRecord
+    from mxbatch.engine.recall import Recalled
     from mxbatch.engine.score import Summary
 
 
@@ -31,20 +32,20 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 def show_summary(summary: Summary) -> None:
     if summary.dry_run:
         planned = summary.planned
-        _say(
-            f"would score {_count(planned['specimens'], 'specimen')}, {_count(planned['radiographs'], 'radiograph')}"
-            f" in {_count(planned['shards'], 'shard')} with {summary.model_id}; nothing was written"
+        say(
+            f"would score {counted(planned['specimens'], 'specimen')}, {counted(planned['radiographs'], 'radiograph')}"
+            f" in {counted(planned['shards'], 'shard')} with {summary.model_id}; nothing was written"
         )
         return
     if not summary.runs:
-        _say(f"nothing new: every specimen has been scored with {summary.model_id}")
+        say(f"nothing new: every specimen has been scored with {summary.model_id}")
         return
     for record in summary.runs:
         _show_record(record)
-    _say(f"  calls       {_shown(summary.out / 'calls')}")
-    _say(f"  report      {_shown(summary.out / 'report.html')}")
+    say(f"  calls       {shown(summary.out / 'calls')}")
+    say(f"  report      {shown(summary.out / 'report.html')}")
     if summary.quarantined:
-        _say(f"  quarantine  mxbatch quarantine {_shown(summary.out)}")
+        say(f"  quarantine  mxbatch quarantine {shown(summary.out)}")
     _warn(LEARNED_FROM[summary.learned_from].warning, indent="  ")
 
 
@@ -56,13 +57,13 @@ def _warn(warning: str, indent: str = "") -> None:
 def _show_record(record: RunRecord) -> None:
     counts, seconds = record.counts, record.seconds
     lost = (
-        f", {_count(counts['specimens_lost'], 'specimen')} wholly in quarantine"
+        f", {counted(counts['specimens_lost'], 'specimen')} wholly in quarantine"
         if counts["specimens_lost"]
         else ""
     )
-    _say(f"run {record.run_id} with {record.model_id}")
-    _say(f"  specimens   {counts['calls']} called{lost}")
-    _say(
+    say(f"run {record.run_id} with {record.model_id}")
+    say(f"  specimens   {counts['calls']} called{lost}")
+    say(
         f"  radiographs {counts['radiographs_used']} used, {counts['radiographs_quarantined']} in quarantine"
     )
     rate = (
@@ -70,24 +71,24 @@ def _show_record(record: RunRecord) -> None:
         if record.bottleneck
         else "no work left"
     )
-    _say(f"  speed       {rate}; {seconds['wall']:.1f} s, of which {seconds['startup']:.1f} s to start")
+    say(f"  speed       {rate}; {seconds['wall']:.1f} s, of which {seconds['startup']:.1f} s to start")
 
 
 def show_index(archive: Archive) -> None:
     counts = archive.counts()
     beside = f", index {archive.index_file.name}" if archive.index_file else ", no index"
-    _say(
+    say(
         f"{counts['radiographs']} radiographs of {counts['specimens']} specimens, {counts['usable']} usable"
         f" ({archive.layout} layout{beside})"
     )
     for title in ("centre", "view", "format"):
-        console.print(_table([title, "radiographs"], counts[f"by_{title}"].items()))
+        console.print(tabulate([title, "radiographs"], counts[f"by_{title}"].items()))
     if counts["by_code"]:
         reasons = dict(
             zip(archive.index["code"].to_pylist(), archive.index["reason"].to_pylist(), strict=True)
         )
         rows = ((code, number, reasons[code]) for code, number in counts["by_code"].items())
-        console.print(_table(["code", "radiographs", "for example"], rows))
+        console.print(tabulate(["code", "radiographs", "for example"], rows))
 
 
 def show_runs(out: Path, states: Sequence[Mapping[str, Any]]) -> None:
@@ -105,52 +106,56 @@ def show_runs(out: Path, states: Sequence[Mapping[str, Any]]) -> None:
         )
         for state in states
     ]
-    console.print(_table(["run", "state", "calls", "refused", "per s", "mostly", "model"], rows))
+    console.print(tabulate(["run", "state", "calls", "refused", "per s", "mostly", "model"], rows))
     if any(state["state"] != "finished" for state in states):
-        _say("An unfinished run goes on when the same `mxbatch score` command is given again.")
+        say("An unfinished run goes on when the same `mxbatch score` command is given again.")
     for origin in LEARNED_FROM:
         if any(state["learned_from"] == origin for state in states):
             _warn(LEARNED_FROM[origin].warning)
 
 
+def show_recalled(recalled: Recalled) -> None:
+    say(f"{shown(recalled.to)}: {counted(recalled.table.num_rows, 'specimen')} by {recalled.model_id}")
+    console.print(tabulate(["was", "is", "specimens"], ((*pair, n) for pair, n in recalled.calls.items())))
+    say(f"{counted(recalled.findings_changed, 'specimen')} with the same call and other findings")
+
+
 def show_quarantine(table: pa.Table) -> None:
     if not table.num_rows:
-        _say("nothing is in quarantine")
+        say("nothing is in quarantine")
         return
     rows = table.select(["code", "name", "path", "reason"]).to_pylist()
-    console.print(_table(["code", "name", "radiograph", "reason"], (row.values() for row in rows)))
+    console.print(tabulate(["code", "name", "radiograph", "reason"], (row.values() for row in rows)))
     codes = Counter(row["code"] for row in rows)
-    _say(f"{_count(len(rows), 'radiograph')}; `mxbatch explain {codes.most_common(1)[0][0]}` says what to do")
+    say(f"{counted(len(rows), 'radiograph')}; `mxbatch explain {codes.most_common(1)[0][0]}` says what to do")
 
 
 def show_info(facts: Mapping[str, Any]) -> None:
-    _say(f"mxbatch {facts['version']}")
-    _say(f"views    {' '.join(facts['views'])}")
+    say(f"mxbatch {facts['version']}")
+    say(f"views    {' '.join(facts['views'])}")
     for number, (name, holds) in enumerate(facts["formats"].items()):
-        _say(f"{'formats ' if number == 0 else '        '} {name}: {holds}")
-    _say(f"taxonomy {facts['taxonomy']['name']} {facts['taxonomy']['version']}")
+        say(f"{'formats ' if number == 0 else '        '} {name}: {holds}")
+    say(f"taxonomy {facts['taxonomy']['name']} {facts['taxonomy']['version']}")
     for node in facts["taxonomy"]["nodes"]:
-        _say(f"  {'  ' * (node['level'] - 1)}{node['name']}: {node['title']} {' '.join(['', *node['mp']])}")
-    console.print(_table(["flag", "meaning"], facts["flags"].items()))
+        say(f"  {'  ' * (node['level'] - 1)}{node['name']}: {node['title']} {' '.join(['', *node['mp']])}")
+    console.print(tabulate(["flag", "meaning"], facts["flags"].items()))
+
+
+def show_compiled(made: Mapping[str, Any]) -> None:
+    say(f"{made['model_id']} with {made['runtime']} in {made['precision']} on {made['device']}")
+    if made["radiographs_per_s"]:
+        say(f"  speed   {made['radiographs_per_s']} radiographs/s per worker, {made['batch']} at a time")
+    if made["engine"]:
+        say(f"  engine  {made['engine']}")
 
 
 def show_findings(findings: Iterable[Finding]) -> None:
     rows = ((finding.mark, finding.name, finding.what, finding.fix) for finding in findings)
-    console.print(_table(["", "part", "found", "to do"], rows))
+    console.print(tabulate(["", "part", "found", "to do"], rows))
 
 
-def show_demo(folder: Path, summary: Summary) -> None:
-    show_summary(summary)
-    calls = summary.out / "calls"
-    _say("")
-    _say("Read the calls:")
-    _say(f"  pandas  pandas.read_parquet({str(_shown(calls))!r})")
-    _say(f"  DuckDB  SELECT specimen_id, call, p_abnormal FROM '{_shown(calls)}/*/*.parquet'")
-    _say(f"  newest  mxbatch.read_calls({str(_shown(summary.out))!r}).to_pandas()")
-    _say(f"Score your own archive: mxbatch score ARCHIVE --model {_shown(folder / 'model')}")
-
-
-def _table(titles: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
+def tabulate(titles: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
+    """Rows as text, numbers to the right; cells are shown as they are, never as markup."""
     table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     numeric: set[int] = set()
     for row in rows:
@@ -165,15 +170,17 @@ def _table(titles: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
     return table
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """One line on stdout."""
     console.print(Text(one_line(line)))
 
 
-def _shown(path: Path) -> Path:
+def shown(path: Path) -> Path:
     """The path as a user would type it here."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1 shard`, `2 shards`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
