@@ -14,8 +14,8 @@ import pytest
 
 from mxbatch.engine.archive.index import KEY
 from mxbatch.engine.bundle import Bundle
-from mxbatch.engine.demo import FILE_FORMATS
 from mxbatch.engine.drawing import draw_radiograph
+from mxbatch.engine.file_formats import FILE_FORMATS
 from mxbatch.engine.results import read_calls
 
 MICE, VIEWS = 60, ("dv", "lv", "skull_dv")

@@ -14,8 +14,8 @@ import pytest
 
 from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.decode.radiograph import decode
-from mxbatch.engine.demo import FILE_FORMATS
 from mxbatch.engine.drawing import draw_radiograph
+from mxbatch.engine.file_formats import FILE_FORMATS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pixels_224.csv"
 GRID = np.linspace(12, 211, 5).astype(int)

@@ -1,0 +1,1 @@
+"""Phantoms: drawn radiographs of a parametric mouse, whose every abnormality is known."""

@@ -1,0 +1,199 @@
+"""Who is in an archive of phantoms, and who has which findings: decided before the first of them is drawn.
+
+As in real life findings run in families. A centre's mutants come in lines of about ten animals; an affected line
+has one to three typical findings, each seen in most of its animals but not in all. Everybody else has a finding
+only now and then. The share of animals with any finding is kept exactly, whatever the lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from hashlib import md5
+from itertools import cycle
+
+import numpy as np
+
+from mxbatch.engine.errors import UsageError
+from mxbatch.trainer.phantom.centres import Centre
+
+BASELINE = "baseline"
+"""Colony of the controls: wild types belong to no line."""
+SEVERITIES = (0.35, 1.0)
+LINE_SIZE = 10
+"""Mutants of one line, about seven of either sex at a real centre and some fewer here."""
+
+_PENETRANCE = (0.5, 1.0)
+_SPORADIC = 0.02
+"""Proneness of all animals outside the affected lines."""
+_TYPICAL = (0.5, 0.3, 0.2)
+"""Shares of the affected lines with one, two and three typical findings."""
+_MORE = 0.05
+"""Share of the animals with findings that have one more, of its own."""
+_FIRST_DAY = date(2014, 1, 6)
+_WEEKS = 300
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Specimen:
+    """One animal: what an archive says of it, and what is truly wrong with it."""
+
+    number: int
+    """Position in the archive; with the archive's seed it decides everything that is drawn."""
+    centre: Centre
+    specimen_id: str
+    colony_id: str
+    gene_symbol: str
+    allele_symbol: str
+    zygosity: str
+    sex: str
+    group: str
+    age_weeks: int
+    date_of_experiment: str
+    """YYYY-MM-DD."""
+    metadata_group: str
+    findings: Mapping[str, float]
+    """Finding -> severity, within `SEVERITIES`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """The mutants of one allele, and what is typical of them."""
+
+    number: int
+    """From 1, over all centres."""
+    zygosity: str
+    day: date
+    typical: Mapping[str, float]
+    """Finding -> penetrance; empty for a line that is like the wild type."""
+
+
+def choose_specimens(
+    specimens: int,
+    *,
+    seed: int,
+    prevalence: float,
+    centres: Sequence[Centre],
+    nodes: Mapping[str, str],
+) -> tuple[Specimen, ...]:
+    """`specimens` animals of `centres`, `round(prevalence * specimens)` of them with at least one finding.
+
+    `nodes` is finding -> class. Half of each centre's animals are controls. The same arguments give the same
+    animals. Raises UsageError (MX-U001) for a number below 1 or a prevalence outside 0 to 1.
+    """
+    if specimens < 1:
+        raise UsageError("MX-U001", f"an archive of {specimens} specimens cannot be drawn")
+    if not 0 <= prevalence <= 1:
+        raise UsageError("MX-U001", f"prevalence is a share from 0 to 1, got {prevalence:g}")
+    rng = np.random.default_rng(seed)
+    counts = apportion(specimens, [centre.share for centre in centres])
+    litters = [(home, size) for home, count in enumerate(counts) for size in _line_sizes((count + 1) // 2)]
+    lines = _lines(len(litters), rng, wanted=prevalence * specimens, nodes=nodes)
+    animals: list[tuple[int, Line | None]] = []
+    for (home, size), line in zip(litters, lines, strict=True):
+        animals += [(home, line)] * size
+    for home, count in enumerate(counts):
+        animals += [(home, None)] * (count // 2)
+    weights = np.array([_proneness(line) for _, line in animals])
+    ill = rng.choice(specimens, round(prevalence * specimens), replace=False, p=weights / weights.sum())
+    chosen = set(ill.tolist())
+    return tuple(
+        _specimen(number, centres[home], line, rng, _findings(line, nodes, rng) if number in chosen else {})
+        for number, (home, line) in enumerate(animals)
+    )
+
+
+def apportion(total: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers that sum to `total`, as near to `shares` as can be (largest remainders; earlier ones first)."""
+    exact = [total * share / sum(shares) for share in shares]
+    counts = [int(part) for part in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda i: counts[i] - exact[i])
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+def _proneness(line: Line | None) -> float:
+    """How likely an animal is to be among those with findings, relative to one of a fully penetrant line."""
+    return max(line.typical.values(), default=_SPORADIC) if line else _SPORADIC
+
+
+def _line_sizes(mutants: int) -> list[int]:
+    lines = round(mutants / LINE_SIZE) or min(mutants, 1)
+    return [len(part) for part in np.array_split(np.arange(mutants), lines)] if lines else []
+
+
+def _lines(count: int, rng: np.random.Generator, *, wanted: float, nodes: Mapping[str, str]) -> list[Line]:
+    """Enough affected lines for `wanted` animals; classes are dealt to them in turn, so that none is forgotten."""
+    affected = min(count, int(np.ceil(wanted / (np.mean(_PENETRANCE) * LINE_SIZE))))
+    is_affected = set(rng.permutation(count)[:affected].tolist())
+    classes = list(dict.fromkeys(nodes.values()))
+    turn = cycle(rng.permutation(len(classes)).tolist())
+    lines = []
+    for number in range(count):
+        typical: dict[str, float] = {}
+        if number in is_affected:
+            for _ in range(1 + int(rng.choice(len(_TYPICAL), p=_TYPICAL))):
+                name = _one_of(classes[next(turn)], nodes, rng)
+                typical[name] = float(rng.uniform(*_PENETRANCE))
+        day = _FIRST_DAY + timedelta(weeks=int(rng.integers(_WEEKS)), days=int(rng.integers(5)))
+        zygosity = "homozygote" if rng.random() < 0.75 else "heterozygote"
+        lines.append(Line(number=number + 1, zygosity=zygosity, day=day, typical=typical))
+    return lines
+
+
+def _one_of(node: str, nodes: Mapping[str, str], rng: np.random.Generator) -> str:
+    return str(rng.choice([name for name, of in nodes.items() if of == node]))
+
+
+def _findings(line: Line | None, nodes: Mapping[str, str], rng: np.random.Generator) -> dict[str, float]:
+    """The findings of an animal that has some: its line's, or one of its own."""
+    names = [name for name, penetrance in (line.typical if line else {}).items() if rng.random() < penetrance]
+    if line and line.typical and not names:
+        names = [max(line.typical, key=line.typical.__getitem__)]
+    if not names or rng.random() < _MORE:
+        taken = {nodes[name] for name in names}
+        free = [node for node in dict.fromkeys(nodes.values()) if node not in taken]
+        names += [_one_of(str(rng.choice(free)), nodes, rng)] if free else []
+    return {name: round(float(rng.uniform(*SEVERITIES)), 3) for name in names}
+
+
+def _specimen(
+    number: int, centre: Centre, line: Line | None, rng: np.random.Generator, findings: Mapping[str, float]
+) -> Specimen:
+    gene = f"Phm{line.number}" if line else ""
+    day = (
+        line.day
+        if line
+        else _FIRST_DAY + timedelta(weeks=int(rng.integers(_WEEKS)), days=int(rng.integers(5)))
+    )
+    words = {
+        "serial": 100_000 + number,
+        "line": line.number if line else 0,
+        "gene": gene or "B6N",
+        "GENE": gene.upper() or "B6N",
+        "letters": "P" + _letters(line.number if line else 0),
+        "litter": 1 + number // 6,
+        "letter": "abcdef"[number % 6],
+    }
+    return Specimen(
+        number=number,
+        centre=centre,
+        specimen_id=centre.specimen.format(**words),
+        colony_id=centre.colony.format(**words) if line else BASELINE,
+        gene_symbol=gene,
+        allele_symbol=f"{gene}<tm1b(phantom)>" if line else "",
+        zygosity=line.zygosity if line else "",
+        sex=("female", "male")[number % 2],
+        group="experimental" if line else "control",
+        age_weeks=int(rng.integers(12, 16)),
+        date_of_experiment=day.isoformat(),
+        metadata_group=md5(f"phantom/{centre.name}".encode(), usedforsecurity=False).hexdigest(),
+        findings=findings,
+    )
+
+
+def _letters(number: int) -> str:
+    """Three letters, another three for each number below 17,576."""
+    return "".join(chr(ord("A") + number // 26**place % 26) for place in (2, 1, 0))
