@@ -45,6 +45,10 @@ class Task:
     paths: tuple[str, ...]
     amount: int
     batch: int
+    runtime: str = "eager"
+    precision: str = "float32"
+    engines: Path | None = None
+    """The engine cache; None takes the user's."""
 
 
 def decode_alone(task: Task, go: Any) -> float:
@@ -73,7 +77,9 @@ def model_alone(task: Task, go: Any) -> float:
     from mxbatch.engine.runtime.scorer import open_scorer
 
     bundle = read_bundle(task.bundle)
-    scorer = open_scorer(bundle, batch=task.batch)
+    scorer = open_scorer(
+        bundle, runtime=task.runtime, precision=task.precision, batch=task.batch, engines=task.engines
+    )
     images = np.random.default_rng(0).integers(
         0, 255, (task.batch, *[bundle.recipe.input.size] * 2), np.uint8
     )
@@ -135,7 +141,15 @@ def measure(archive: Path, bundle: Bundle, *, workers: int, rounds: int, amount:
         for stage in STAGES:
             rates[stage].append(rate_of(stage, task, workers))
         with tempfile.TemporaryDirectory() as out:
-            record = score(archive, out, model=bundle.path, workers=workers, device="cpu").runs[0]
+            record = score(
+                archive,
+                out,
+                model=bundle.path,
+                workers=workers,
+                device="cpu",
+                runtime=task.runtime,
+                precision=task.precision,
+            ).runs[0]
             rates["whole"].append(float(record.radiographs_per_s or 0))
             rates["startup_s"].append(record.seconds["startup"])
     limits = [1 / (1 / d + 1 / m) for d, m in zip(rates["decode"], rates["model"], strict=True)]

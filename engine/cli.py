@@ -1,4 +1,6 @@
-"""`mxbatch`: options in, exit code out. It translates and decides nothing; heavy imports wait in the commands.
+"""The engine's commands: options in, exit code out. They translate and decide nothing; heavy imports wait in them.
+
+src/mxbatch/__main__.py joins them with the commands of the trainer, which the engine may not know.
 
 stdout is data, stderr is progress. Exit codes: 0 all done or nothing new · 1 finished, with quarantine ·
 2 usage · 3 environment · 4 output held by another run · 130 interrupted, resumable.
@@ -46,6 +48,14 @@ View = Annotated[
 ]
 
 
+Precision = Annotated[
+    str | None, typer.Option(help="float32, bfloat16 or float16; by default the runtime's own.")
+]
+Batch = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="Radiographs at a time; auto tries sizes, once.")
+]
+
+
 @app.callback()
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -67,6 +77,9 @@ def score(
         int | None, typer.Option(help="Worker processes; by default one per core or GPU.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="What computes; auto takes what finishes first.")] = "auto",
+    precision: Precision = None,
+    batch: Batch = None,
     since: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="Only specimens examined on or after this day.")
     ] = None,
@@ -101,6 +114,9 @@ def score(
         display=display_for(),
         workers=workers,
         device=device,
+        runtime=runtime,
+        precision=precision,
+        batch=_batch(batch),
         since=since,
         limit=limit,
         columns=_pairs("--column", column),
@@ -110,8 +126,35 @@ def score(
         shard_radiographs=shard_radiographs,
         allow_shrink=allow_shrink,
     )
-    _print(summary.as_dict()) if json else show_summary(summary)
+    print_json(summary.as_dict()) if json else show_summary(summary)
     return summary.exit_code
+
+
+@app.command("compile")
+def compile_(
+    model: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or its name.")],
+    runtime: Annotated[str, typer.Option(help="A runtime, or auto for the fastest.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Precision = None,
+    batch: Batch = None,
+    json: Json = False,
+) -> int:
+    """Compile BUNDLE for this machine, check its numbers and time it. `score` does so itself when it pays."""
+    from mxbatch.engine.model_store import resolve_model
+    from mxbatch.engine.progress import display_for
+    from mxbatch.engine.runtime.prepare import compile_bundle
+    from mxbatch.engine.show import show_compiled
+
+    made = compile_bundle(
+        resolve_model(model),
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        batch=_batch(batch),
+        note=display_for().note,
+    )
+    print_json(made) if json else show_compiled(made)
+    return 0
 
 
 @app.command()
@@ -139,7 +182,7 @@ def index(
     if out is not None:
         write_parquet(out, opened.index)
     if json:
-        _print({**opened.counts(), "notes": opened.notes})
+        print_json({**opened.counts(), "notes": opened.notes})
         return 0
     for note in opened.notes:
         display_for().note(note)
@@ -154,7 +197,32 @@ def status(out: OutPath, json: Json = False) -> int:
     from mxbatch.engine.show import show_runs
 
     states = run_states(out)
-    _print(states) if json else show_runs(out, states)
+    print_json(states) if json else show_runs(out, states)
+    return 0
+
+
+@app.command()
+def recall(
+    out: OutPath,
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The Parquet file to write.")],
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML: node = [normal_below, abnormal_from], for every node."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="BUNDLE", help="Or take the thresholds of this bundle.")
+    ] = None,
+    scored_by: Annotated[
+        str | None, typer.Option(metavar="MODEL_ID", help="Of rows by several models, those of this one.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Apply other thresholds to the probabilities of OUT, without running the model; its parts stay as they are."""
+    from mxbatch.engine.recall import recall as call_again
+    from mxbatch.engine.show import show_recalled
+
+    recalled = call_again(out, to=to, thresholds=thresholds, model=model, scored_by=scored_by)
+    print_json(recalled.as_dict()) if json else show_recalled(recalled)
     return 0
 
 
@@ -175,7 +243,7 @@ def quarantine(out: OutPath, json: Json = False) -> int:
     from mxbatch.engine.show import show_quarantine
 
     table = read_quarantine(out)
-    _print(table.to_pylist()) if json else show_quarantine(table)
+    print_json(table.to_pylist()) if json else show_quarantine(table)
     return 0
 
 
@@ -185,7 +253,7 @@ def info(json: Json = False) -> int:
     from mxbatch.engine.about import facts
     from mxbatch.engine.show import show_info
 
-    _print(facts()) if json else show_info(facts())
+    print_json(facts()) if json else show_info(facts())
     return 0
 
 
@@ -196,7 +264,7 @@ def doctor(json: Json = False) -> int:
     from mxbatch.engine.show import show_findings
 
     findings = examine()
-    _print([finding.as_dict() for finding in findings]) if json else show_findings(findings)
+    print_json([finding.as_dict() for finding in findings]) if json else show_findings(findings)
     return 0 if all(finding.fine or not finding.needed for finding in findings) else 3
 
 
@@ -215,26 +283,6 @@ def explain(
     return 0
 
 
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="A new folder for it all.")] = Path(
-        "mxbatch-demo"
-    ),
-    specimens: Annotated[int, typer.Option(min=1, help="How many mice to draw.")] = 12,
-    workers: Annotated[
-        int | None, typer.Option(help="Worker processes; by default one per core or GPU.")
-    ] = None,
-) -> int:
-    """Draw a small archive, score it with the untrained example, and show how to read the calls."""
-    from mxbatch.engine.demo import run_demo
-    from mxbatch.engine.progress import display_for
-    from mxbatch.engine.show import show_demo
-
-    summary = run_demo(folder, specimens=specimens, workers=workers, display=display_for())
-    show_demo(folder, summary)
-    return summary.exit_code
-
-
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     pairs = {}
     for text in given or []:
@@ -245,7 +293,12 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _print(value: Any) -> None:
+def _batch(text: str | None) -> int | str | None:
+    return int(text) if text and text.isdecimal() else text
+
+
+def print_json(value: Any) -> None:
+    """`value` as one JSON document on stdout."""
     from json import dumps
 
     try:
@@ -279,6 +332,3 @@ def _fail(line: str, code: int, debug: bool) -> int:
     sys.stderr.write(f"mxbatch: {one_line(line)}\n")
     return code
 
-
-if __name__ == "__main__":
-    main()

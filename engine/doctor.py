@@ -45,7 +45,7 @@ def examine() -> list[Finding]:
         ("model", True, _model, "see the reason; `pip install --force-reinstall timm torch`"),
         ("GPU", False, _gpu, "none is needed; with one, install NVIDIA's driver"),
     ]
-    return [_check(*check) for check in checks]
+    return [*(_check(*check) for check in checks), *_runtimes()]
 
 
 def _check(name: str, needed: bool, look: Callable[[], str], fix: str) -> Finding:
@@ -86,8 +86,8 @@ def _decoders() -> str:
     """Decode one small drawn radiograph of every format."""
     from mxbatch.engine.decode.contract import InputContract, Limits
     from mxbatch.engine.decode.radiograph import decode
-    from mxbatch.engine.demo import FILE_FORMATS
     from mxbatch.engine.drawing import draw_radiograph
+    from mxbatch.engine.file_formats import FILE_FORMATS
 
     picture = draw_radiograph("dv", seed=0)
     for encode in FILE_FORMATS.values():
@@ -109,6 +109,22 @@ def _model() -> str:
     with tempfile.TemporaryDirectory() as folder:
         scorer = open_scorer(write_untrained(Path(folder) / "bundle"), batch=4)
     return f"the untrained example passes its golden check ({scorer.name})"
+
+
+def _runtimes() -> list[Finding]:
+    """Each runtime on the best device there is: usable, or why not."""
+    from mxbatch.engine.machine import count_gpus
+    from mxbatch.engine.runtime.scorer import RUNTIMES
+
+    device = "cuda:0" if count_gpus() else "cpu"
+    findings = []
+    for runtime in RUNTIMES.values():
+        why, _, fix = (runtime.usable(device) or "").partition(": ")
+        what = why or f"{runtime.summary} ({', '.join(runtime.precisions(device))})"
+        findings.append(
+            Finding(name=f"runtime {runtime.name}", fine=not why, what=what, fix=fix, needed=False)
+        )
+    return findings
 
 
 def _gpu() -> str:

@@ -97,7 +97,7 @@ _TABLE = [
     Code("MX-U001", "BAD_OPTION", "an option has a value that cannot be", "see `mxbatch COMMAND --help`"),
     Code("MX-U002", "UNKNOWN_VIEW_NAME", "a view's name that neither IMPC nor the model knows", "map it: --map-view THEIRS=OURS, or to `skip`"),
     Code("MX-U003", "BAD_INDEX", "the index beside the archive cannot be read as one", "name its columns: --column specimen=THEIRS"),
-    Code("MX-U004", "NO_MODEL", "no model was named, or there is none at that place", "--model BUNDLE; `reference` and `untrained` come with mxbatch"),
+    Code("MX-U004", "NO_MODEL", "no model was named, or there is none at that place", "--model BUNDLE, or --model untrained to try the engine"),
     Code("MX-U005", "NOT_AN_OUTPUT", "the folder holds no run of mxbatch", "name the folder given to --out"),
     Code("MX-U006", "BAD_TAXONOMY", "the taxonomy file breaks a rule of taxonomies", "mend it as the message says"),
     Code("MX-U007", "BAD_RECIPE", "the recipe asks for something that cannot be built", "mend it as the message says"),

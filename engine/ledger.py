@@ -74,6 +74,8 @@ class RunRecord:
     finished_at: str | None = None
     resumed: int = 0
     workers: int = 0
+    engine: dict[str, Any] = field(default_factory=dict)
+    """runtime, precision, batch, device: how its radiographs are encoded, in every session of the run."""
     planned: dict[str, int] = field(default_factory=dict)
     """shards, specimens and radiographs of the plan."""
     counts: dict[str, int] = field(default_factory=dict)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mxbatch.engine.errors import EnvironmentFault, UsageError
@@ -78,6 +80,48 @@ def count_gpus() -> int:
     if visible is None:
         return present
     return min(present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+@cache
+def processor_flags() -> frozenset[str]:
+    """What the processor says it can do, in the kernel's words; empty where it says nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    found = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(found, []))
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself: AVX512, AMX, or an Arm core's own."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & processor_flags())
+
+
+def machine_facts(device: str) -> dict[str, object]:
+    """What code that was compiled for `device` depends on; equal facts may share it. Asks no library.
+
+    GPUs that are all of one model are interchangeable; else the device's number belongs to the facts.
+    """
+    if device == "cpu":
+        return {"architecture": platform.machine(), "flags": sorted(processor_flags())}
+    models = [
+        _line(path, "Model:") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    ]
+    which = (
+        {} if len(set(models)) == 1 else {"device": device, "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    )
+    driver = _line(Path("/proc/driver/nvidia/version"), "NVRM version:")
+    return {"architecture": platform.machine(), "gpus": sorted(set(models)), "driver": driver, **which}
+
+
+def _line(path: Path, start: str) -> str:
+    """What follows `start` in its line of a file of the kernel's; empty where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.removeprefix(start).strip() for line in lines if line.startswith(start)), "")
 
 
 def memory_bytes() -> int:

@@ -37,7 +37,17 @@ from mxbatch.engine.model_store import resolve_model
 from mxbatch.engine.plan import Plan, Selection, ShardSizes, make_plan
 from mxbatch.engine.progress import Display, silent
 from mxbatch.engine.report.report import write_report
-from mxbatch.engine.settings import Settings
+from mxbatch.engine.runtime.prepare import (
+    Prepared,
+    Wish,
+    disown,
+    engine_cache,
+    prepare,
+    prepare_again,
+    require_possible,
+)
+from mxbatch.engine.runtime.speeds import FASTEST
+from mxbatch.engine.settings import AUTO, Settings
 
 SHRUNK = 0.1
 """An archive with less than this share of its former radiographs is not believed."""
@@ -96,7 +106,8 @@ def score(
     except TypeError as error:
         raise UsageError("MX-U001", str(error).replace("Settings.__init__()", "score()")) from None
     root, output = _folder(archive), Output(_folder(out))
-    crew = choose_crew(asked.device, asked.workers, asked.batch)
+    crew = choose_crew(asked.device, asked.workers, asked.batch if isinstance(asked.batch, int) else None)
+    require_possible(asked.runtime, asked.precision, crew.devices[0])
     check_root(root)
     order = _Order(
         asked=asked, archive=root, output=output, crew=crew, bundle=resolve_model(model), display=display
@@ -234,33 +245,76 @@ def _execute(order: _Order, record: RunRecord, plan: Plan) -> RunRecord:
 
 
 def _run(order: _Order, record: RunRecord, plan: Plan) -> tuple[Tally, float, int]:
-    """Have the shards scored that are not committed: (tally, wall seconds, workers)."""
-    output = order.output
+    """Have the shards scored that are not committed: (tally, wall seconds, workers).
+
+    A runtime that `auto` chose and that fails in the workers is left out, and the next best is taken.
+    """
     started = time.perf_counter()
-    committed = output.committed(record.run_id)
-    left = [number for number in plan.sizes if number not in committed]
     crew = proven(order.crew, order.asked.device, order.display.note)
-    jobs = _jobs(order, record, crew)[: len(left)]
-    tally = Tally(plan.radiographs)
-    tally.radiographs = tally.earlier = sum(
-        plan.sizes[number] for number in committed if number in plan.sizes
-    )
-    log = output.worker_log(record.run_id)
     try:
-        with order.display.watching(record.run_id, tally):
-            run_workers(plan, Supervisor(left), jobs, tally, log, order.display.show)
+        with engine_cache(order.display.note) as engines:
+            while True:
+                left = _left(order.output, record, plan)
+                wish = _wish(order, crew, sum(left.values()))
+                prepared = _prepared(order, record, wish, engines)
+                jobs = _jobs(order, record, crew, prepared, engines)[: len(left)]
+                try:
+                    return _with_workers(order, record, plan, jobs), time.perf_counter() - started, len(jobs)
+                except EnvironmentFault as error:
+                    if not disown(order.bundle, prepared, wish, engines, error):
+                        raise
+                    record.engine = {}
+    except KeyboardInterrupt:
+        done = len(order.output.committed(record.run_id))
+        what = f"{done} of {len(plan.sizes)} shards of run {record.run_id} are committed"
+        raise Interrupted("MX-I001", what) from None
+
+
+def _left(output: Output, record: RunRecord, plan: Plan) -> dict[int, int]:
+    """Shards that are not committed, and how many radiographs each has."""
+    committed = output.committed(record.run_id)
+    return {number: size for number, size in plan.sizes.items() if number not in committed}
+
+
+def _wish(order: _Order, crew: Crew, radiographs: int) -> Wish:
+    return Wish(
+        runtime=order.asked.runtime,
+        precision=order.asked.precision,
+        device=crew.devices[0],
+        batch=FASTEST if order.asked.batch == AUTO else crew.batch,
+        radiographs=radiographs,
+        workers=len(crew.devices),
+    )
+
+
+def _prepared(order: _Order, record: RunRecord, wish: Wish, engines: Path) -> Prepared:
+    """How the radiographs of this run are encoded; its record says so from now on."""
+    note = order.display.note
+    if record.engine:
+        prepared = prepare_again(order.bundle, Prepared(**record.engine), wish, engines, note)
+    else:
+        prepared = prepare(order.bundle, wish, engines, note)
+    record.engine = asdict(prepared)
+    order.output.write_record(record)
+    return prepared
+
+
+def _with_workers(order: _Order, record: RunRecord, plan: Plan, jobs: list[Job]) -> Tally:
+    left = _left(order.output, record, plan)
+    tally = Tally(plan.radiographs)
+    tally.radiographs = tally.earlier = plan.radiographs - sum(left.values())
+    log, display = order.output.worker_log(record.run_id), order.display
+    try:
+        with display.watching(record.run_id, tally):
+            run_workers(plan, Supervisor(left), jobs, tally, log, display.show, display.note)
         if not log.stat().st_size:
             log.unlink()
     except OSError as error:
         raise from_os_error(error, log) from None
-    except KeyboardInterrupt:
-        done = len(output.committed(record.run_id))
-        what = f"{done} of {len(plan.sizes)} shards of run {record.run_id} are committed"
-        raise Interrupted("MX-I001", what) from None
-    return tally, time.perf_counter() - started, len(jobs)
+    return tally
 
 
-def _jobs(order: _Order, record: RunRecord, crew: Crew) -> list[Job]:
+def _jobs(order: _Order, record: RunRecord, crew: Crew, prepared: Prepared, engines: Path) -> list[Job]:
     return [
         Job(
             run_id=record.run_id,
@@ -268,7 +322,10 @@ def _jobs(order: _Order, record: RunRecord, crew: Crew) -> list[Job]:
             out=order.output.root,
             bundle=order.bundle.path,
             device=device,
-            batch=crew.batch,
+            runtime=prepared.runtime,
+            precision=prepared.precision,
+            batch=prepared.batch,
+            engines=engines,
             model_threads=crew.model_threads,
             decode_threads=crew.decode_threads,
             limits=Limits(max_pixels=order.asked.max_megapixels * 1_000_000),

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from mxbatch.engine.errors import UsageError
+from mxbatch.engine.runtime.encoder import PRECISIONS
+from mxbatch.engine.runtime.scorer import RUNTIMES
 
 DEVICES = ("auto", "cpu", "cuda")
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +22,12 @@ class Settings:
     """Worker processes; None takes one per core, or one per GPU."""
     device: str = "auto"
     """One of `DEVICES`."""
-    batch: int | None = None
-    """Radiographs per call of the encoder; None lets the device decide."""
+    runtime: str = AUTO
+    """A key of `RUNTIMES`; `auto` takes the one that finishes first."""
+    precision: str | None = None
+    """One of `PRECISIONS`; None lets the runtime decide."""
+    batch: int | str | None = None
+    """Radiographs per call of the encoder; None lets the device decide, `auto` tries sizes once."""
     since: str | None = None
     """A day, YYYY-MM-DD: only specimens examined on or after it."""
     limit: int | None = None
@@ -38,12 +45,21 @@ class Settings:
     """Go on although the archive has lost most of its radiographs since the last run."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.batch, str) and self.batch != AUTO:
+            raise UsageError("MX-U001", f"batch must be a number or {AUTO}, got {self.batch!r}")
         for name in ("workers", "batch", "limit", "max_megapixels", "shard_radiographs"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise UsageError("MX-U001", f"{name} must be at least 1, got {value}")
         if self.device not in DEVICES:
             raise UsageError("MX-U001", f"device must be {', '.join(DEVICES)}, got {self.device!r}")
+        for name, value, known in (
+            ("runtime", self.runtime, (AUTO, *RUNTIMES)),
+            ("precision", self.precision, (None, *PRECISIONS)),
+        ):
+            if value not in known:
+                names = ", ".join(filter(None, known))
+                raise UsageError("MX-U001", f"{name} must be {names}, got {value!r}")
         if self.since is not None:
             try:
                 day = date.fromisoformat(self.since).isoformat()

@@ -24,7 +24,7 @@ from mxbatch.engine.errors import RadiographError
 from mxbatch.engine.feed import Loaded, Loader, load_ahead
 from mxbatch.engine.plan import Radiograph, Shard
 from mxbatch.engine.rows import Outcome, calls_table, quarantine_table
-from mxbatch.engine.runtime.scorer import Scorer
+from mxbatch.engine.runtime.scorer import Features, Scorer
 
 STAGES = ("read", "decode", "wait", "encode", "fuse", "write")
 """Read and decode are the loader threads' time, the others the model thread's; wait is neither's work."""
@@ -80,10 +80,11 @@ def score_shard(shard: Shard, engine: Engine, watch: Watch | None = None) -> Par
     features_RD = np.zeros((len(wanted), engine.scorer.feature_dim), np.float32)
     batch_BSS = np.zeros((engine.scorer.batch, *[engine.bundle.recipe.input.size] * 2), np.uint8)
     rows: list[int] = []
+    submitted: list[tuple[list[int], Features]] = []
 
     def encode() -> None:
         with timed(seconds, "encode"):
-            features_RD[rows] = engine.scorer.encode(batch_BSS)[: len(rows)]
+            submitted.append((rows.copy(), engine.scorer.submit(batch_BSS)))
         rows.clear()
 
     loaded = _timed_iter(_load(engine, watch, [radiograph for _, radiograph in wanted]), seconds)
@@ -98,6 +99,9 @@ def score_shard(shard: Shard, engine: Engine, watch: Watch | None = None) -> Par
         watch.progress(1)
     if rows:
         encode()
+    with timed(seconds, "encode"):  # only now: a GPU computes while this thread fills the next batch
+        for encoded, features in submitted:
+            features_RD[encoded] = features()[: len(encoded)]
 
     with timed(seconds, "fuse"):
         probabilities = _fuse(outcomes, features_RD, engine)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import compiled
 import pytest
 from hypothesis import settings
 
@@ -39,6 +40,12 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         }
     )
     return write_untrained(tmp_path_factory.mktemp("bundle") / "small", recipe=recipe)
+
+
+@pytest.fixture(scope="session")
+def compiled_cache(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For XDG_CACHE_HOME: its engine cache holds `small_bundle`, compiled by inductor in float32. Takes 15 s, once."""
+    return compiled.build(small_bundle, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

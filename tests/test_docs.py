@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,15 @@ import pytest
 from conftest import Run
 
 from mxbatch.engine.calls import calls_schema
+from mxbatch.engine.cli import app
 from mxbatch.engine.errors import CODES
 from mxbatch.engine.flags import FLAGS
 from mxbatch.engine.ledger import QUARANTINE_SCHEMA
 from mxbatch.engine.taxonomy import read_taxonomy
+from mxbatch.trainer.cli import app as training
 
+OTHERS = {"--renew", "--nproc-per-node"}
+"""Options of pytest and torchrun."""
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +36,7 @@ CHANGING = {
     r"\d{5}-\d{8}T\d{6}Z": "<run>",
     r"-[0-9a-f]{12}\b": "-<hash>",
     r"speed .*": "speed <...>",
+    r"\b[01]\.\d{2,3}\b": "<figure>",
     r"\b(normal|review|abnormal)\b": "<call>",
     r"  +": " ",
 }
@@ -85,12 +91,16 @@ def shown(block: Block) -> Iterator[tuple[str, str]]:
         yield command, output
 
 
-def test_the_readme_shows_what_its_commands_print(desk: Path, request: pytest.FixtureRequest) -> None:
-    [session] = [block for block in blocks(README) if block.language == "console"]
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "training.md"], ids=lambda page: page.name)
+def test_a_page_shows_what_its_commands_print(page: Path, desk: Path, request: pytest.FixtureRequest) -> None:
+    [session] = [block for block in blocks(page) if block.language == "console"]
+    for block in blocks(page):
+        if block.language == "toml":  # a recipe, which the commands call by its own name
+            (desk / f"{tomllib.loads(block.text)['name']}.toml").write_text(block.text, "utf-8")
     printed = [(command, given, give(command, desk)) for command, given in shown(session)]
     if request.config.getoption("--renew"):
         fresh = "".join(f"$ {command}\n{output}" for command, _, output in printed)
-        README.write_text(README.read_text("utf-8").replace(session.text, fresh), "utf-8")
+        page.write_text(page.read_text("utf-8").replace(session.text, fresh), "utf-8")
         return
     for command, given, output in printed:
         assert steady(output) == steady(given), command
@@ -143,14 +153,28 @@ def test_ci_calls_the_readmes_own_test_command() -> None:
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
+@pytest.fixture(scope="module")
+def helped() -> dict[str, str]:
+    """Command -> what its --help says; the empty name is mxbatch itself."""
+
+    def said(*command: str) -> str:
+        asked = [sys.executable, "-m", "mxbatch", *command, "--help"]
+        environment = {**os.environ, "COLUMNS": "160"}
+        return subprocess.run(asked, capture_output=True, text=True, check=True, env=environment).stdout
+
+    names = [
+        info.name or info.callback.__name__
+        for info in [*app.registered_commands, *training.registered_commands]
+    ]
+    return {"": said(), **{name: said(name) for name in names}}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_and_option_that_a_page_names_exists(page: Path, mxbatch: Run) -> None:
+def test_every_command_and_option_that_a_page_names_exists(page: Path, helped: dict[str, str]) -> None:
     text = page.read_text("utf-8")
-    named = set(re.findall(r"(?:`|\$ |bin/)mxbatch ([a-z]+)", text)) | {"score"}
-    helped = {command: mxbatch(command, "--help").stdout for command in named}
-    assert all(helped.values()), {command for command, said in helped.items() if not said}
-    known = "".join(helped.values()) + mxbatch("--help").stdout + mxbatch("index", "--help").stdout
-    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--renew"}
+    assert set(re.findall(r"(?:`|\$ |bin/)mxbatch ([a-z]+)", text)) <= set(helped)
+    known = "".join(helped.values())
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHERS
     assert {option for option in options if option not in known} == set()
 
 

@@ -20,7 +20,11 @@ class Job:
     bundle: Path
     device: str
     """`cpu` or `cuda:<n>`."""
+    runtime: str
+    precision: str
     batch: int
+    engines: Path
+    """The engine cache of this run."""
     model_threads: int
     decode_threads: int
     limits: Limits
@@ -32,6 +36,13 @@ class Ready:
 
     seconds: float
     runtime: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that the user should read."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any
 
-from mxbatch.engine.dispatch.job import Committed, Failed, Job, Opening, Progress, Ready, Tally
+from mxbatch.engine.dispatch.job import Committed, Failed, Job, Opening, Progress, Ready, Remark, Tally
 from mxbatch.engine.dispatch.supervisor import Assignment, Supervisor
 from mxbatch.engine.errors import EnvironmentFault
 from mxbatch.engine.plan import Plan
@@ -34,6 +34,7 @@ def run_workers(
     tally: Tally,
     log: Path,
     show: Callable[[Tally], None],
+    note: Callable[[str], None],
 ) -> None:
     """Score every shard that `supervisor` has, at most one worker per entry of `jobs`; return when all are committed.
 
@@ -53,6 +54,8 @@ def run_workers(
                 if isinstance(message, Failed):
                     message.error.add_note(message.trace)
                     raise message.error
+                if isinstance(message, Remark):
+                    note(message.text)
                 if isinstance(message, Ready):
                     failed_starts = 0
                     tally.workers_ready += 1

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from mxbatch.engine.dispatch.job import Committed, Failed, Job, Opening, Progress, Ready
+from mxbatch.engine.dispatch.job import Committed, Failed, Job, Opening, Progress, Ready, Remark
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError
 
 PROGRESS_S = 0.2
@@ -51,13 +51,28 @@ def _work(connection: Connection[Any, Any], inbox: SimpleQueue[Any]) -> None:
     from mxbatch.engine.bundle import read_bundle
     from mxbatch.engine.feed import Loader
     from mxbatch.engine.ledger import Output
-    from mxbatch.engine.runtime.scorer import open_scorer
+    from mxbatch.engine.runtime.encoder import EngineSpec
+    from mxbatch.engine.runtime.scorer import open_scorer, runtime_named
+    from mxbatch.engine.runtime.speeds import remember_fitting
     from mxbatch.engine.shard import Engine, Watch, score_shard, timed
 
     started = time.perf_counter()
     job: Job = inbox.get()
     bundle = read_bundle(job.bundle)
-    scorer = open_scorer(bundle, device=job.device, batch=job.batch, threads=job.model_threads)
+    runtime = runtime_named(job.runtime)
+    spec = EngineSpec(device=job.device, precision=job.precision, batch=job.batch)
+    scorer = open_scorer(
+        bundle,
+        runtime=job.runtime,
+        precision=job.precision,
+        device=job.device,
+        batch=job.batch,
+        threads=job.model_threads,
+        engines=job.engines,
+        note=lambda text: connection.send(Remark(text)),
+    )
+    if scorer.batch < job.batch:
+        remember_fitting(job.engines, bundle, runtime, spec, scorer.batch)
     loader = Loader(root=job.archive, contract=bundle.recipe.input, limits=job.limits)
     output = Output(job.out)
     connection.send(Ready(time.perf_counter() - started, scorer.name))

@@ -5,6 +5,9 @@ the time and is the only part that runtimes compile. The head sees a specimen's 
 views: attention picks what each level of the taxonomy needs, then level 2 refines what level 1 found, and
 level 3 what level 2 found. Its logits are conditional, P(node | parent); `kernels/tree.py` multiplies them
 along the path.
+
+A direct head, the baseline that the hierarchy has to beat, is the same head with a single level that asks for
+all nodes at once; its logits are those of P(node) itself.
 """
 
 # B radiographs · N specimens · T radiographs per specimen · S side · D features · W width of the head
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -45,14 +49,14 @@ class Encoder(nn.Module):
 
 
 class ViewFusion(nn.Module):
-    """Attention over a specimen's radiographs: one query per level and head, the same for all specimens.
+    """Attention over a specimen's radiographs, with one query per level and head.
 
     Without positions it does not depend on the order of the radiographs. A learned token stands for "no
     radiograph": it is always present, so a specimen whose radiographs are all masked still has finite
     numbers.
     """
 
-    def __init__(self, *, feature_dim: int, views: int, levels: int, width: int, heads: int) -> None:
+    def __init__(self, *, feature_dim: int, views: int, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.project = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, width))
@@ -62,11 +66,15 @@ class ViewFusion(nn.Module):
         )  # so that at first the picture counts for more than its view
         self.nothing = nn.Parameter(torch.zeros(width))
         self.norm = nn.LayerNorm(width)
-        self.query_LHC = nn.Parameter(torch.randn(levels, heads, width // heads))
         self.key_value = nn.Linear(width, 2 * width)
 
-    def forward(self, features_NTD: Tensor, view_ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        """`float32[N, L, W]`; where `mask_NT` is False, neither features nor view ids are looked at."""
+    def forward(
+        self, features_NTD: Tensor, view_ids_NT: Tensor, mask_NT: Tensor, query_LHC: Tensor
+    ) -> Tensor:
+        """What each query found, `float32[N, L, W]`.
+
+        Where `mask_NT` is False, neither features nor view ids are looked at.
+        """
         batch = features_NTD.shape[0]
         # Zeroed first: a weight of exactly 0 would not stop a NaN or an id out of range.
         features_NTD = features_NTD.masked_fill(~mask_NT[..., None], 0)
@@ -77,16 +85,20 @@ class ViewFusion(nn.Module):
         key_NTHC, value_NTHC = (
             part.unflatten(-1, (self.heads, -1)) for part in self.key_value(tokens_NTW).chunk(2, dim=-1)
         )
-        scores_NLHT = torch.einsum("lhc,nthc->nlht", self.query_LHC, key_NTHC) / math.sqrt(key_NTHC.shape[-1])
+        scores_NLHT = torch.einsum("lhc,nthc->nlht", query_LHC, key_NTHC) / math.sqrt(key_NTHC.shape[-1])
         weights_NLHT = scores_NLHT.masked_fill(~present_NT[:, None, None], -math.inf).softmax(dim=-1)
         return torch.einsum("nlht,nthc->nlhc", weights_NLHT, value_NTHC).flatten(2)
 
 
 class Level(nn.Module):
-    """One level: refine what the level above left with what this level's query found, then ask its nodes."""
+    """One level: refine what the level above left with what this level's query found, then ask its nodes.
 
-    def __init__(self, *, width: int, nodes: int, dropout: float) -> None:
+    All that belongs to one level is here, its query too, so that a level can be trained while the rest rests.
+    """
+
+    def __init__(self, *, width: int, heads: int, nodes: int, dropout: float) -> None:
         super().__init__()
+        self.query_HC = nn.Parameter(torch.randn(heads, width // heads))
         self.refine = nn.Sequential(
             nn.LayerNorm(2 * width),
             nn.Linear(2 * width, width),
@@ -110,13 +122,14 @@ class HierarchicalHead(nn.Module):
         self, *, feature_dim: int, views: int, nodes: Sequence[int], width: int, heads: int, dropout: float
     ) -> None:
         super().__init__()
-        self.fusion = ViewFusion(
-            feature_dim=feature_dim, views=views, levels=len(nodes), width=width, heads=heads
+        self.fusion = ViewFusion(feature_dim=feature_dim, views=views, width=width, heads=heads)
+        self.levels = nn.ModuleList(
+            Level(width=width, heads=heads, nodes=count, dropout=dropout) for count in nodes
         )
-        self.levels = nn.ModuleList(Level(width=width, nodes=count, dropout=dropout) for count in nodes)
 
     def forward(self, features_NTD: Tensor, view_ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        found_NLW = self.fusion(features_NTD, view_ids_NT, mask_NT)
+        query_LHC = torch.stack([cast("Tensor", level.query_HC) for level in self.levels])
+        found_NLW = self.fusion(features_NTD, view_ids_NT, mask_NT, query_LHC)
         state_NW = torch.zeros_like(found_NLW[:, 0])
         logits: list[Tensor] = []
         for index, level in enumerate(self.levels):
@@ -135,12 +148,23 @@ class HierarchicalModel(nn.Module):
         self.feature_dim = feature_dim
 
     def forward(self, images_NT1SS: Tensor, view_ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        """Logits `float32[N, K]` of `uint8[N, T, 1, S, S]`; masked pictures are not encoded at all."""
-        encoded = self.encoder(images_NT1SS[mask_NT])
-        features_NTD = encoded.new_zeros(*mask_NT.shape, self.feature_dim)
-        features_NTD[mask_NT] = encoded
-        logits_NK: Tensor = self.head(features_NTD, view_ids_NT, mask_NT)
+        """Logits `float32[N, K]` of `uint8[N, T, 1, S, S]`; masked pictures are not encoded at all.
+
+        Under autocast only the encoder computes in less than float32, as when it scores.
+        """
+        encoded_BD = self.encoder(images_NT1SS[mask_NT]).float()
+        with torch.autocast(encoded_BD.device.type, enabled=False):
+            features_NTD = encoded_BD.new_zeros(*mask_NT.shape, self.feature_dim)
+            features_NTD[mask_NT] = encoded_BD
+            logits_NK: Tensor = self.head(features_NTD, view_ids_NT, mask_NT)
         return logits_NK
+
+
+def nodes_per_layer(recipe: Recipe, taxonomy: Taxonomy) -> list[int]:
+    """How many nodes each layer of the head asks for, in the order of the logits."""
+    if recipe.head.conditional:
+        return [len(taxonomy.level(level)) for level in LEVELS]
+    return [len(taxonomy.nodes)]
 
 
 def build_model(recipe: Recipe, taxonomy: Taxonomy, seed: int | None = None) -> HierarchicalModel:
@@ -154,12 +178,17 @@ def build_model(recipe: Recipe, taxonomy: Taxonomy, seed: int | None = None) -> 
             torch.manual_seed(seed)
             return build_model(recipe, taxonomy)
     backbone = build_backbone(recipe.backbone)
-    head = HierarchicalHead(
-        feature_dim=backbone.feature_dim,
+    head = build_head(recipe, taxonomy, backbone.feature_dim)
+    return HierarchicalModel(Encoder(backbone), head, backbone.feature_dim)
+
+
+def build_head(recipe: Recipe, taxonomy: Taxonomy, feature_dim: int) -> HierarchicalHead:
+    """The head alone, freshly initialised, for an encoder with `feature_dim` features."""
+    return HierarchicalHead(
+        feature_dim=feature_dim,
         views=len(recipe.views),
-        nodes=[len(taxonomy.level(level)) for level in LEVELS],
+        nodes=nodes_per_layer(recipe, taxonomy),
         width=recipe.head.width,
         heads=recipe.head.attention_heads,
         dropout=recipe.head.dropout,
     )
-    return HierarchicalModel(Encoder(backbone), head, backbone.feature_dim)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,26 @@ if TYPE_CHECKING:
 
 FILE = "golden.npz"
 PICTURES = 4
-FEATURE_TOLERANCE = 1e-3
-"""Largest difference of a feature, as a share of the golden features' largest magnitude."""
-PROBABILITY_TOLERANCE = 2e-3
-"""Largest difference of a probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a runtime may be from the golden numbers."""
+
+    features: float
+    """Largest difference, as a share of the golden features' largest magnitude."""
+    probabilities: float
+    """Largest difference of a probability that is computed from the runtime's own features."""
+
+
+TOLERANCES = {
+    "float32": Tolerance(1e-3, 2e-3),
+    "float16": Tolerance(1e-2, 0.02),
+    "bfloat16": Tolerance(2e-2, 0.02),
+}
+"""By the precision in which the encoder computes. A right bfloat16 differs by 0.005 of the features' magnitude."""
+HEAD_TOLERANCE = 2e-3
+"""Largest difference of a probability from the golden features: the head computes in float32 everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +103,7 @@ def make_golden(
     """The golden numbers of `model` (eval mode, float32, CPU) with the calibration `scale` and `bias`."""
     import torch
 
-    from mxbatch.kernels.tree import path_probabilities
+    from mxbatch.kernels.tree import probabilities
 
     images = golden_images(recipe.input.size)
     tokens, view_ids, mask = golden_specimens(recipe.max_radiographs, len(recipe.views))
@@ -96,8 +112,12 @@ def make_golden(
         logits_FK = model.head(
             features_MD[torch.from_numpy(tokens)], torch.from_numpy(view_ids), torch.from_numpy(mask)
         )
-        probabilities_FK = path_probabilities(
-            logits_FK, taxonomy.parents, torch.tensor(scale), torch.tensor(bias)
+        probabilities_FK = probabilities(
+            logits_FK,
+            taxonomy.parents,
+            torch.tensor(scale),
+            torch.tensor(bias),
+            conditional=recipe.head.conditional,
         )
     return Golden(
         images=images,
@@ -125,22 +145,25 @@ def read_golden(folder: Path) -> Golden:
 
 def check_golden(scorer: Scorer, golden: Golden, path: Path) -> None:
     """Compute them with `scorer`. Raises EnvironmentFault MX-M003 with the largest difference."""
+    tolerance = TOLERANCES[scorer.precision]
     count = len(golden.images)
     repeats = -(-max(count, scorer.batch) // scorer.batch) * scorer.batch
     order = np.arange(repeats) % count
-    blocks = [
-        scorer.encode(golden.images[order[at : at + scorer.batch]]) for at in range(0, repeats, scorer.batch)
-    ]
-    scale = float(np.abs(golden.features).max()) or 1.0
-    _require_close(
-        np.concatenate(blocks) / scale, golden.features[order] / scale, FEATURE_TOLERANCE, "features", path
+    features = np.concatenate(
+        [
+            scorer.encode(golden.images[order[at : at + scorer.batch]])
+            for at in range(0, repeats, scorer.batch)
+        ]
     )
-    got = scorer.fuse(golden.features[golden.tokens], golden.view_ids, golden.mask)
-    _require_close(got, golden.probabilities, PROBABILITY_TOLERANCE, "probabilities", path)
+    scale = np.float32(np.abs(golden.features).max() or 1)
+    _require_close(features / scale, golden.features[order] / scale, tolerance.features, "features", path)
+    for given, allowed in ((golden.features, HEAD_TOLERANCE), (features, tolerance.probabilities)):
+        got = scorer.fuse(given[golden.tokens], golden.view_ids, golden.mask)
+        _require_close(got, golden.probabilities, allowed, "probabilities", path)
 
 
 def _require_close(
-    got: NDArray[np.float32], golden: NDArray[np.float32], tolerance: float, what: str, path: Path
+    got: NDArray[np.floating[Any]], golden: NDArray[np.floating[Any]], tolerance: float, what: str, path: Path
 ) -> None:
     if got.shape != golden.shape:
         raise EnvironmentFault("MX-M003", f"{what} have the shape {got.shape}, not {golden.shape}", path=path)

@@ -14,11 +14,11 @@ from mxbatch.engine.bundle import Bundle, load_model, write_untrained
 from mxbatch.engine.calls import call_columns
 from mxbatch.engine.errors import EnvironmentFault, UsageError
 from mxbatch.engine.models.recipe import Recipe
-from mxbatch.engine.runtime.eager import FUSE_CHUNK
 from mxbatch.engine.runtime.golden import check_golden, golden_images, read_golden
+from mxbatch.engine.runtime.head import FUSE_CHUNK
 from mxbatch.engine.runtime.scorer import RUNTIMES, EchoScorer, Scorer, open_scorer
 from mxbatch.engine.taxonomy import read_taxonomy
-from mxbatch.kernels.tree import path_probabilities
+from mxbatch.kernels.tree import probabilities
 
 BATCH, SIZE, T = 8, 64, 4
 TAXONOMY = read_taxonomy()
@@ -132,8 +132,8 @@ def test_eager_is_the_model_and_the_tree_and_nothing_else(bundle: Bundle) -> Non
         encoded = model.encoder(torch.tensor(images)[:, None])
         logits = model.head(torch.tensor(features), torch.tensor(views), torch.tensor(mask))
     np.testing.assert_allclose(scorer.encode(images), encoded, rtol=1e-4, atol=1e-4)
-    probabilities = path_probabilities(logits, TAXONOMY.parents, scale, bias)
-    np.testing.assert_allclose(scorer.fuse(features, views, mask), probabilities, rtol=1e-3, atol=1e-5)
+    expected = probabilities(logits, TAXONOMY.parents, scale, bias, conditional=True)
+    np.testing.assert_allclose(scorer.fuse(features, views, mask), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_more_radiographs_than_the_model_looks_at_are_refused(bundle: Bundle) -> None:

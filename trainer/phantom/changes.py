@@ -99,7 +99,7 @@ def hemivertebra(plan: Plan, severity: float, rng: Generator) -> None:
     vertebra = plan.region("thoracic")[int(rng.integers(5, 12))]
     side = int(rng.integers(2))
     vertebra.halves[side] *= 1.0 - 0.9 * severity
-    bend = 16.0 * severity * (1.0 if side == 0 else -1.0)  # towards the side that is missing
+    bend = 24.0 * severity * (1.0 if side == 0 else -1.0)  # towards the side that is missing
     vertebra.yaw += bend
 
 
@@ -115,7 +115,7 @@ def wedge_vertebrae(plan: Plan, severity: float, rng: Generator) -> None:
 def butterfly_vertebra(plan: Plan, severity: float, rng: Generator) -> None:
     vertebra = (plan.region("thoracic")[8:] + plan.region("lumbar")[:4])[int(rng.integers(9))]
     vertebra.cleft = max(vertebra.cleft, severity)
-    vertebra.width *= 1.0 + 0.3 * severity
+    vertebra.width *= 1.0 + 0.5 * severity
 
 
 def transitional_vertebra(plan: Plan, severity: float, rng: Generator) -> None:
@@ -221,20 +221,23 @@ def _ribs(plan: Plan, side: int) -> list[Rib]:
 def fused_ribs(plan: Plan, severity: float, rng: Generator) -> None:
     ribs = _ribs(plan, int(rng.integers(2)))
     start = int(rng.integers(2, 9))
-    for rib in ribs[start : start + 1 + round(severity)]:
+    for rib in ribs[start : start + 1 + round(2 * severity)]:
         rib.toward_next = max(rib.toward_next, 0.25 + 0.75 * severity)
 
 
-def missing_rib(plan: Plan, severity: float, rng: Generator, *, side: int) -> None:
-    """The last rib is not there, and the more severe, the shorter is the one before it."""
-    carriers = [vertebra for vertebra in plan.spine if vertebra.ribs[side] is not None]
-    carriers[-1].ribs[side] = None
-    if (last := carriers[-2].ribs[side]) is not None:
-        last.length *= 1.0 - 0.6 * severity
+def missing_ribs(plan: Plan, severity: float, rng: Generator) -> None:
+    """The last pair is not there, and the more severe, the shorter is the one before it."""
+    for side in (0, 1):
+        carriers = [vertebra for vertebra in plan.spine if vertebra.ribs[side] is not None]
+        carriers[-1].ribs[side] = None
+        if (last := carriers[-2].ribs[side]) is not None:
+            last.length *= 1.0 - 0.6 * severity
 
 
-def extra_rib(plan: Plan, severity: float, rng: Generator, *, side: int) -> None:
-    plan.region("lumbar")[0].ribs[side] = Rib(length=0.3 + 0.6 * severity)
+def extra_ribs(plan: Plan, severity: float, rng: Generator) -> None:
+    """A fourteenth pair, at the first lumbar vertebra."""
+    for side in (0, 1):
+        plan.region("lumbar")[0].ribs[side] = Rib(length=0.3 + 0.6 * severity)
 
 
 def wavy_ribs(plan: Plan, severity: float, rng: Generator) -> None:

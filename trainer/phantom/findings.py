@@ -83,10 +83,8 @@ _ROWS: dict[str, list[tuple[str, Change, dict[str, str | int], tuple[str, ...]]]
     ],
     "ribs": [
         ("fused_ribs", do.fused_ribs, {"011": "fused"}, _DV_LV),
-        ("missing_right_rib", partial(do.missing_rib, side=1), {"008": -1}, _DV),
-        ("missing_left_rib", partial(do.missing_rib, side=0), {"009": -1}, _DV),
-        ("extra_right_rib", partial(do.extra_rib, side=1), {"008": 1}, _DV),
-        ("extra_left_rib", partial(do.extra_rib, side=0), {"009": 1}, _DV),
+        ("missing_ribs", do.missing_ribs, {"008": -1, "009": -1}, _DV),
+        ("extra_ribs", do.extra_ribs, {"008": 1, "009": 1}, _DV),
         ("wavy_ribs", do.wavy_ribs, {"010": "abnormal"}, _DV_LV),
         ("narrow_rib_cage", do.narrow_cage, {"059": "abnormal"}, _DV),
         ("flared_rib_cage", do.flared_cage, {"059": "abnormal"}, _DV),

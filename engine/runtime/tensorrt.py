@@ -1,0 +1,92 @@
+"""`tensorrt` and `tensorrt-rtx`: the encoder as an engine that NVIDIA's builder makes for the GPU, from the ONNX graph.
+
+TensorRT measures kernels while it builds, which takes minutes and needs the GPU. TensorRT-RTX arranges the network in
+a second, on any machine, and compiles at the first run; that run is part of building here, so that workers
+find the kernels ready.
+"""
+
+# B radiographs · S side
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from mxbatch.engine.bundle import Bundle
+from mxbatch.engine.runtime.encoder import Encoder, EngineSpec, Note, Runtime
+from mxbatch.engine.runtime.tensorrt_library import TENSORRT, TENSORRT_RTX, Library
+
+PLAN, KERNELS = "encoder.plan", "kernels.bin"
+
+
+def build(library: Library, bundle: Bundle, spec: EngineSpec, folder: Path, note: Note) -> None:
+    """Write the engine's files into `folder`. On the device "cpu" TensorRT-RTX builds for GPUs that are not here."""
+    import torch
+
+    from mxbatch.engine.runtime.onnx_graph import write_onnx
+    from mxbatch.engine.runtime.tensorrt_build import CURRENT, PORTABLE, build_plan
+
+    on_gpu = spec.device != "cpu"
+    with tempfile.TemporaryDirectory() as scratch, torch.cuda.device(spec.device if on_gpu else -1):
+        graph = Path(scratch) / "encoder.onnx"
+        note("writing the encoder as an ONNX graph")
+        write_onnx(bundle, spec, graph)
+        note(f"{library.name} builds an engine in {spec.precision} for {spec.batch} radiographs at a time")
+        plan = build_plan(
+            library,
+            graph,
+            targets=CURRENT if on_gpu else PORTABLE,
+            timings=folder.parent / f"{library.name}.timings",
+        )
+    (folder / PLAN).write_bytes(plan)
+    if on_gpu and library.compiles_at_load:
+        note(f"{library.name} compiles its kernels")
+        (folder / KERNELS).write_bytes(_first_run(library, bundle, spec, folder / PLAN))
+
+
+def load(library: Library, bundle: Bundle, spec: EngineSpec, folder: Path, threads: int) -> Encoder:
+    """The engine in `folder` on the GPU `spec.device`. Raises EnvironmentFault MX-M005, MX-M006."""
+    from mxbatch.engine.runtime.tensorrt_run import PlanEncoder
+
+    kernels = folder / KERNELS
+    return PlanEncoder(library, folder / PLAN, spec, kernels.read_bytes() if kernels.is_file() else b"")
+
+
+def usable(library: Library, device: str) -> str | None:
+    if not device.startswith("cuda"):
+        return f"{library.name} computes on NVIDIA's GPUs: --device cuda"
+    if why := library.missing():
+        return why
+    return None if find_spec("onnxscript") else f"onnxscript is not installed: {library.install}"
+
+
+def _first_run(library: Library, bundle: Bundle, spec: EngineSpec, plan: Path) -> bytes:
+    import torch
+
+    from mxbatch.engine.runtime.tensorrt_run import PlanEncoder
+
+    side = bundle.recipe.input.size
+    encoder = PlanEncoder(library, plan, spec)
+    encoder(torch.zeros(spec.batch, side, side, dtype=torch.uint8, device=spec.device))
+    torch.cuda.synchronize(spec.device)
+    return encoder.kernels()
+
+
+def _entry(library: Library, summary: str) -> Runtime:
+    return Runtime(
+        name=library.name,
+        summary=summary,
+        precisions=lambda _: ("bfloat16", "float16", "float32"),
+        distributions=(library.distribution, "onnxscript", "torch", "timm"),
+        usable=partial(usable, library),
+        build=partial(build, library),
+        load=partial(load, library),
+    )
+
+
+RUNTIMES = (
+    _entry(TENSORRT, "NVIDIA TensorRT: kernels measured on this GPU"),
+    _entry(TENSORRT_RTX, "NVIDIA TensorRT for RTX: built in seconds, compiled at the first run"),
+)

@@ -1,0 +1,11 @@
+"""`mxbatch` and `python -m mxbatch`: the engine's commands, and those of the layers that build on it."""
+
+from __future__ import annotations
+
+from mxbatch.engine.cli import app, main
+from mxbatch.trainer.cli import app as training
+
+app.add_typer(training)
+
+if __name__ == "__main__":
+    main()

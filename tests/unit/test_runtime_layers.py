@@ -1,0 +1,126 @@
+"""An encoder rearranged for compilers computes what the bundle's encoder computes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mxbatch.engine.models.backbones import build_backbone
+from mxbatch.engine.models.hierarchical import Encoder
+from mxbatch.engine.models.recipe import Backbone
+from mxbatch.engine.runtime.golden import golden_images
+from mxbatch.engine.runtime.layers import Float32, convolution_form, in_precision, rearranged
+
+TINY = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
+BACKBONES: dict[str, dict[str, Any]] = {
+    "linear": {"name": "convnext_tiny", "settings": TINY},
+    "v2": {"name": "convnextv2_tiny", "settings": TINY},
+    "convolutions": {"name": "convnext_tiny", "settings": {**TINY, "conv_mlp": True}},
+    "cae": {"kind": "cae", "name": "small", "settings": {"widths": [8, 16], "latent": 16}},
+    "resnet": {"name": "test_resnet"},
+}
+
+
+@cache
+def make(kind: str) -> tuple[Encoder, Backbone]:
+    """The encoder and its recipe, with random numbers in every weight, so that none is at a value that hides."""
+    recipe = Backbone(**BACKBONES[kind])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Encoder(build_backbone(recipe)).eval()
+        for name, parameter in encoder.named_parameters():
+            if parameter.ndim == 1:
+                nn.init.normal_(parameter, mean=0.5 if "weight" in name or "gamma" in name else 0, std=0.2)
+    encoder.mean.fill_(0.3)
+    return encoder, recipe
+
+
+def features(encoder: nn.Module) -> Tensor:
+    with torch.inference_mode():
+        result: Tensor = encoder(torch.from_numpy(golden_images(64))[:, None])
+    return result
+
+
+def linear_layers(encoder: nn.Module) -> int:
+    return sum(isinstance(module, nn.Linear) for module in encoder.modules())
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@pytest.mark.parametrize("kind", ["linear", "v2"])
+def test_a_convnext_of_convolutions_is_the_same_function(kind: str) -> None:
+    encoder, recipe = make(kind)
+    twin = convolution_form(encoder, recipe)
+    assert (linear_layers(encoder), linear_layers(twin)) == (8, 0)
+    assert distance(features(twin), features(encoder)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "cae", "resnet"])
+def test_what_has_no_other_form_stays_as_it_is(kind: str) -> None:
+    encoder, recipe = make(kind)
+    twin = convolution_form(encoder, recipe)
+    assert torch.equal(features(twin), features(encoder))
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize(("precision", "allowed"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_fewer_digits_change_the_features_a_little(kind: str, precision: str, allowed: float) -> None:
+    encoder, recipe = make(kind)
+    full, reduced = features(encoder), features(rearranged(encoder, recipe, precision))
+    assert reduced.dtype == torch.float32
+    assert 0 < distance(reduced, full) < allowed
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_the_encoder_that_was_given_stays_as_it_was(kind: str) -> None:
+    encoder, recipe = make(kind)
+    before = features(encoder)
+    rearranged(encoder, recipe, "bfloat16")
+    assert all(tensor.dtype != torch.bfloat16 for tensor in encoder.state_dict().values())
+    assert torch.equal(features(encoder), before)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_norms_compute_in_float32(kind: str) -> None:
+    encoder, recipe = make(kind)
+    seen: dict[str, Any] = {}
+
+    def note(name: str) -> Any:
+        return lambda _, inputs, output: seen.update({name: (inputs[0].dtype, output.dtype)})
+
+    reduced = rearranged(encoder, recipe, "float16")
+    for name, module in reduced.named_modules():
+        if "norm" in type(module).__name__.lower() and "mlp" not in type(module).__name__.lower():
+            module.register_forward_hook(note(name))
+    features(reduced)
+    assert seen
+    assert set(seen.values()) == {(torch.float32, torch.float32)}
+
+
+@pytest.mark.parametrize("kind", ["linear", "convolutions", "v2", "cae"])
+def test_the_pooling_and_what_follows_compute_in_float32(kind: str) -> None:
+    encoder, recipe = make(kind)
+    reduced = rearranged(encoder, recipe, "float16")
+    assert sum(isinstance(module, Float32) and module.stay for module in reduced.modules()) == 1
+    features_BD = features(reduced)
+    assert not torch.equal(features_BD, features_BD.half().float())
+
+
+def test_float32_needs_no_copy() -> None:
+    encoder, _ = make("cae")
+    assert in_precision(encoder, "float32") is encoder
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_convolutions_and_matrix_products_compute_in_the_reduced_precision(kind: str) -> None:
+    encoder, recipe = make(kind)
+    reduced = rearranged(encoder, recipe, "bfloat16")
+    products = [module for module in reduced.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert products
+    assert {module.weight.dtype for module in products} == {torch.bfloat16}
