@@ -30,7 +30,7 @@ class Look:
     """How a machine and its settings render a shot. Raises UsageError (MX-U001) on nonsense."""
 
     hardness: float = 1.0
-    """Factor on all optical depths: below 1 a higher voltage, which shines through more."""
+    """Factor on all optical depths: the lower, the higher the voltage, which shines through more."""
     photons: float = 20_000.0
     """Per pixel in the open beam; their square root is the quantum noise."""
     readout: float = 0.002
