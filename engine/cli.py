@@ -331,4 +331,3 @@ def _fail(line: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     sys.stderr.write(f"mxbatch: {one_line(line)}\n")
     return code
-

@@ -63,9 +63,7 @@ def _show_record(record: RunRecord) -> None:
     )
     say(f"run {record.run_id} with {record.model_id}")
     say(f"  specimens   {counts['calls']} called{lost}")
-    say(
-        f"  radiographs {counts['radiographs_used']} used, {counts['radiographs_quarantined']} in quarantine"
-    )
+    say(f"  radiographs {counts['radiographs_used']} used, {counts['radiographs_quarantined']} in quarantine")
     rate = (
         f"{record.radiographs_per_s} radiographs/s, mostly {record.bottleneck}"
         if record.bottleneck

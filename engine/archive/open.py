@@ -79,7 +79,9 @@ def open_archive(
     if records is None and (settings.columns or settings.views):
         raise UsageError("MX-U003", "there is no table whose columns or views could be mapped", path=root)
 
-    files = [file for file in found.entries if file.path not in (located.path, FILE_NAME) and not is_table(file)]
+    files = [
+        file for file in found.entries if file.path not in (located.path, FILE_NAME) and not is_table(file)
+    ]
     place = cache(lambda folder: place_of(folder, root.parts[1:]))
     layout = "ebi" if any(place(file.folder) for file in files) else "plain" if records is None else "table"
     settled = settle(

@@ -91,7 +91,7 @@ def _up(channels_in: int, channels_out: int) -> nn.Sequential:
 def _norm(channels: int) -> nn.BatchNorm2d:
     """Statistics of the training data, constants when scoring: a picture never depends on its neighbours there.
 
-    Statistics of the picture itself (group norm) were tried and learn several times as slowly: most of a
-    radiograph is black field, and how much of it there is then scales everything.
+    Statistics of the picture itself (group norm) were tried: marks planted in phantom radiographs, which this finds
+    within 20 epochs, stayed unfound.
     """
     return nn.BatchNorm2d(channels)

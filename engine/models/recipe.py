@@ -21,8 +21,8 @@ from mxbatch.engine.records import from_table, plain
 
 BACKBONE_SETTINGS = {
     "timm": (
-        "conv_mlp", "stem_type", "norm_layer", "drop_rate", "drop_path_rate", "proj_drop_rate", "global_pool", "img_size", "patch_size",
-        "depths", "dims", "depth", "embed_dim", "num_heads", "mlp_ratio", "use_grn", "ls_init_value",
+        "conv_mlp", "norm_layer", "drop_rate", "drop_path_rate", "proj_drop_rate", "global_pool", "img_size",
+        "patch_size", "depths", "dims", "depth", "embed_dim", "num_heads", "mlp_ratio", "use_grn", "ls_init_value",
     ),
     "cae": ("widths", "latent", "pool"),
 }  # fmt: skip

@@ -1,0 +1,98 @@
+"""The processes that train one model together: one alone, or as many as `torchrun` started.
+
+Each process takes its share of every batch, and gradients are averaged over all. The first one writes files and
+shows progress. Nothing has to be said: `torchrun` leaves ranks and addresses in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mxbatch.engine.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """This process among those that train."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def total(self, numbers: Tensor) -> Tensor:
+        """The sum of `numbers` over all processes, without gradient."""
+        numbers = numbers.detach().clone()
+        if self.size > 1:
+            dist.all_reduce(numbers)
+        return numbers
+
+    def together(self, module: nn.Module) -> nn.Module:
+        """`module`, its gradients averaged over all processes after each backward.
+
+        Batch norms look at the batches of all GPUs; on CPUs torch has no such norm, and each process has its own.
+        """
+        if self.size == 1:
+            return module
+        if self.device.type == "cuda":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+
+    def agree(self, value: Any) -> Any:
+        """The first process's `value`, in all of them."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+
+@contextmanager
+def gathered(device: str = "auto") -> Iterator[Team]:
+    """The team of this process, on `device`: auto (CUDA where there is one), cpu, cuda or cuda:N.
+
+    Under `torchrun` each process takes the GPU of its local rank. Raises UsageError MX-U001 where there is
+    no such device.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")) if size > 1 else None)
+    if size == 1:
+        yield Team(chosen)
+        return
+    started = not dist.is_initialized()
+    if started:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Team(chosen, rank, size)
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def _device(name: str, local_rank: int | None) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank is not None:
+        name = f"cuda:{local_rank}"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises AssertionError in builds without CUDA
+        reason = str(error).splitlines()[0]
+        raise UsageError("MX-U001", f"there is no device {name!r} here: {reason}") from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,146 @@
+"""From a recipe and an archive to a bundle: the trainer's road from end to end.
+
+    archive → labels, split, decoded images → fit → calibration and thresholds → bundle
+
+What happens on the way lies in the run's folder (metrics.csv, curves.png, split.csv, the checkpoint), so the same
+command again resumes. The bundle appears at the end, whole, or not at all.
+"""
+
+# N specimens · K nodes
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mxbatch.engine.bundle import Bundle, write_bundle
+from mxbatch.engine.errors import UsageError, from_os_error
+from mxbatch.engine.taxonomy import read_taxonomy
+from mxbatch.kernels.tree import probabilities
+from mxbatch.trainer.calibrate import calibrate
+from mxbatch.trainer.data import Dataset, load_dataset
+from mxbatch.trainer.fit import fit
+from mxbatch.trainer.metrics import mean_auc
+from mxbatch.trainer.phantom.marker import is_drawn
+from mxbatch.trainer.predict import predict_logits
+from mxbatch.trainer.progress import Display, silent
+from mxbatch.trainer.recipes import find_recipe
+from mxbatch.trainer.splits import Split, read_split, require_positives, split, write_split
+from mxbatch.trainer.thresholds import choose_thresholds
+from mxbatch.trainer.training import training_of
+
+SPLIT_FILE = "split.csv"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What a training made, and how good it is on animal lines that it never saw."""
+
+    bundle: Bundle
+    run: Path
+    test_auc: dict[int, float]
+    """Level -> mean AUC on the test part of the split, marginal; NaN where nothing could be measured."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "model_id": self.bundle.model_id,
+            "bundle": str(self.bundle.path),
+            "run": str(self.run),
+            "metrics": dict(self.bundle.info["metrics"]),
+        }
+
+
+def train(
+    recipe: str | Path,
+    archive: Path,
+    out: Path,
+    *,
+    run: Path | None = None,
+    scores: Path | None = None,
+    taxonomy: Path | None = None,
+    split_file: Path | None = None,
+    leave_out: str | None = None,
+    device: str = "auto",
+    licence: str = "not stated",
+    display: Display = silent,
+) -> Trained:
+    """Train `recipe` (a name of `mxbatch recipes`, or a file) on `archive` and write the bundle `out`.
+
+    `run` is the folder of what happens on the way, by default `<out>-run`. `scores` is IMPC's table of answers, by
+    default `experiment.csv` in the archive. `split_file` brings a split; else colonies are split, or the centre
+    `leave_out` is the test.
+
+    Raises UsageError MX-U001 (`out` exists, no such centre), MX-U007 (the recipe), MX-T001 (no labels), MX-T002 (a
+    class without a positive), MX-T003 (a colony on two sides), MX-T005 (the run is another's); EnvironmentFault
+    MX-T004 (the loss is no number). Then there is no bundle, and the run's folder holds what was learned so far.
+    """
+    if out.exists():
+        raise UsageError(
+            "MX-U001", "the bundle would replace what is here", path=out, fix="name a new folder"
+        )
+    tree, blueprint = read_taxonomy(taxonomy), find_recipe(recipe)
+    training = training_of(blueprint)
+    dataset = load_dataset(archive, blueprint, tree, scores=scores, note=display.note)
+    parts = (
+        read_split(split_file, dataset.keys, dataset.colonies)
+        if split_file
+        else split(
+            dataset.colonies, dataset.labels, seed=training.seed, centres=dataset.centres, leave_out=leave_out
+        )
+    )
+    require_positives(parts, dataset.labels, tree)
+    folder = run or out.with_name(f"{out.name}-run")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, folder) from error
+    write_split(folder / SPLIT_FILE, parts, dataset.keys)
+    model = fit(blueprint, dataset, parts, tree, folder, device=device, display=display)
+
+    def logits_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return predict_logits(model, dataset, rows, radiographs=blueprint.max_radiographs)
+
+    def probabilities_of(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+        scale_K, bias_K = torch.tensor(calibration.scale), torch.tensor(calibration.bias)
+        given = (torch.from_numpy(logits_NK), tree.parents, scale_K, bias_K)
+        p_NK: NDArray[np.float32] = probabilities(*given, conditional=conditional).numpy()
+        return p_NK
+
+    conditional = blueprint.head.conditional
+    logits_NK, labels_NK = logits_of(parts.validation), dataset.labels[parts.validation]
+    calibration = calibrate(logits_NK, labels_NK, tree, conditional=conditional)
+    choice = choose_thresholds(probabilities_of(logits_NK), labels_NK, tree)
+    auc = mean_auc(probabilities_of(logits_of(parts.test)), dataset.labels[parts.test], tree)
+    bundle = write_bundle(
+        out,
+        model,
+        recipe=blueprint,
+        taxonomy=tree,
+        thresholds=choice.thresholds,
+        calibration=calibration,
+        learned_from="phantoms" if is_drawn(archive) else "radiographs",
+        training={**_data_card(archive, dataset, parts), "thresholds": choice.as_dict()},
+        metrics={
+            f"test_auc_l{level}": round(value, 4) for level, value in auc.items() if not np.isnan(value)
+        },
+        licence=training.weights_licence or licence,
+    )
+    return Trained(bundle=bundle, run=folder, test_auc=auc)
+
+
+def _data_card(archive: Path, dataset: Dataset, parts: Split) -> dict[str, Any]:
+    """What the model has learned from, for the bundle; plain values."""
+    return {
+        "archive": archive.name,
+        "fingerprint": dataset.fingerprint,
+        "centres": sorted(set(dataset.centres)),
+        "radiographs": len(dataset.images),
+        "specimens": {side: len(rows) for side, rows in parts.sides.items()},
+        "abnormal": {side: int((dataset.labels[rows, 0] == 1).sum()) for side, rows in parts.sides.items()},
+    }
