@@ -147,6 +147,15 @@ def test_the_readmes_number_is_that_of_a_result_file() -> None:
     assert result["machine"]["cores"] == 2
 
 
+def test_the_table_of_runtimes_is_that_of_a_result_file() -> None:
+    text = (ROOT / "docs" / "runtimes.md").read_text("utf-8")
+    [name] = re.findall(r"\]\(\.\./(bench/results/[^)]+\.json)\)", text)
+    result = json.loads((ROOT / name).read_text("utf-8"))
+    for key, rate in result["radiographs_per_s"].items():
+        runtime, precision = key.rsplit("-", 1)
+        assert f"| `{runtime}` {precision} | {rate} | {result['times_eager_float32'][key]} |" in text
+
+
 def test_ci_calls_the_readmes_own_test_command() -> None:
     commands = [line for line in README.read_text("utf-8").splitlines() if "-m pytest" in line]
     assert len(commands) == 1

@@ -115,6 +115,18 @@ def test_the_same_seed_casts_the_same_animals_and_another_others() -> None:
     assert animals(60, seed=5) != animals(60, seed=6)
 
 
+def test_an_archive_to_learn_from_may_be_crowded() -> None:
+    def crowd(most: int) -> float:
+        chosen = choose_specimens(
+            600, seed=1, prevalence=0.5, centres=read_centres(), nodes=NODES, most_findings=most
+        )
+        return float(np.mean([len(each.findings) for each in chosen if each.findings]))
+
+    assert crowd(1) < crowd(3) < crowd(8)
+    with pytest.raises(UsageError, match="MX-U001"):
+        crowd(0)
+
+
 @pytest.mark.parametrize(
     ("specimens", "prevalence"), [(0, 0.1), (-3, 0.1), (5, -0.1), (5, 1.1), (5, float("nan"))]
 )

@@ -57,6 +57,7 @@ class Orders:
     seed: int
     specimens: int
     prevalence: float
+    most_findings: int
     centres: tuple[str, ...]
     size: int | None
     nuisance: Nuisance
@@ -82,6 +83,7 @@ def animals_of(orders: Orders) -> tuple[Specimen, ...]:
         prevalence=orders.prevalence,
         centres=named_centres(orders.centres),
         nodes={finding.name: finding.node for finding in FINDINGS.values()},
+        most_findings=orders.most_findings,
     )
 
 

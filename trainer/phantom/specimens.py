@@ -27,8 +27,8 @@ LINE_SIZE = 10
 _PENETRANCE = (0.5, 1.0)
 _SPORADIC = 0.02
 """Proneness of all animals outside the affected lines."""
-_TYPICAL = (0.5, 0.3, 0.2)
-"""Shares of the affected lines with one, two and three typical findings."""
+MOST_FINDINGS = 3
+"""Typical findings of an affected line, at most: half of the lines have one, a third two, the rest three."""
 _MORE = 0.05
 """Share of the animals with findings that have one more, of its own."""
 _FIRST_DAY = date(2014, 1, 6)
@@ -76,20 +76,24 @@ def choose_specimens(
     prevalence: float,
     centres: Sequence[Centre],
     nodes: Mapping[str, str],
+    most_findings: int = MOST_FINDINGS,
 ) -> tuple[Specimen, ...]:
     """`specimens` animals of `centres`, `round(prevalence * specimens)` of them with at least one finding.
 
-    `nodes` is finding -> class. Half of each centre's animals are controls. The same arguments give the same
-    animals. Raises UsageError (MX-U001) for a number below 1 or a prevalence outside 0 to 1.
+    `nodes` is finding -> class. An affected line has up to `most_findings` typical ones, fewer more often. Half of
+    each centre's animals are controls. The same arguments give the same animals. Raises UsageError (MX-U001) for a
+    number below 1 or a prevalence outside 0 to 1.
     """
     if specimens < 1:
         raise UsageError("MX-U001", f"an archive of {specimens} specimens cannot be drawn")
     if not 0 <= prevalence <= 1:
         raise UsageError("MX-U001", f"prevalence is a share from 0 to 1, got {prevalence:g}")
+    if most_findings < 1:
+        raise UsageError("MX-U001", f"an affected line has a finding at least, got {most_findings}")
     rng = np.random.default_rng(seed)
     counts = apportion(specimens, [centre.share for centre in centres])
     litters = [(home, size) for home, count in enumerate(counts) for size in _line_sizes((count + 1) // 2)]
-    lines = _lines(len(litters), rng, wanted=prevalence * specimens, nodes=nodes)
+    lines = _lines(len(litters), rng, wanted=prevalence * specimens, nodes=nodes, most=most_findings)
     animals: list[tuple[int, Line | None]] = []
     for (home, size), line in zip(litters, lines, strict=True):
         animals += [(home, line)] * size
@@ -124,17 +128,20 @@ def _line_sizes(mutants: int) -> list[int]:
     return [len(part) for part in np.array_split(np.arange(mutants), lines)] if lines else []
 
 
-def _lines(count: int, rng: np.random.Generator, *, wanted: float, nodes: Mapping[str, str]) -> list[Line]:
+def _lines(
+    count: int, rng: np.random.Generator, *, wanted: float, nodes: Mapping[str, str], most: int
+) -> list[Line]:
     """Enough affected lines for `wanted` animals; classes are dealt to them in turn, so that none is forgotten."""
     affected = min(count, int(np.ceil(wanted / (np.mean(_PENETRANCE) * LINE_SIZE))))
     is_affected = set(rng.permutation(count)[:affected].tolist())
     classes = list(dict.fromkeys(nodes.values()))
     turn = cycle(rng.permutation(len(classes)).tolist())
+    rarer = np.arange(most, 0, -1)
     lines = []
     for number in range(count):
         typical: dict[str, float] = {}
         if number in is_affected:
-            for _ in range(1 + int(rng.choice(len(_TYPICAL), p=_TYPICAL))):
+            for _ in range(1 + int(rng.choice(most, p=rarer / rarer.sum()))):
                 name = _one_of(classes[next(turn)], nodes, rng)
                 typical[name] = float(rng.uniform(*_PENETRANCE))
         day = _FIRST_DAY + timedelta(weeks=int(rng.integers(_WEEKS)), days=int(rng.integers(5)))
