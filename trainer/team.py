@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mxbatch.engine.errors import UsageError
+from mxbatch.engine.runtime.bundle_scorer import usable_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,7 @@ def _device(name: str, local_rank: int | None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and local_rank is not None:
         name = f"cuda:{local_rank}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch raises AssertionError in builds without CUDA
-        reason = str(error).splitlines()[0]
-        raise UsageError("MX-U001", f"there is no device {name!r} here: {reason}") from error
+    device = usable_device(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
