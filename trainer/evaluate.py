@@ -25,6 +25,7 @@ from mxbatch.engine.provenance import LEARNED_FROM
 from mxbatch.trainer.bootstrap import Draws
 from mxbatch.trainer.compare import Difference, compare
 from mxbatch.trainer.evaluation_files import write_evaluation
+from mxbatch.trainer.extras import require_extras
 from mxbatch.trainer.judge import Judged, Key, judge
 from mxbatch.trainer.measure import CONDITIONAL, MARGINAL, measure_calls, measure_ranks
 from mxbatch.trainer.phantom.marker import is_drawn
@@ -104,6 +105,7 @@ def evaluate(
     Raises UsageError MX-U001 (`out` exists, unknown view, no specimen, negative draws, bundles with different
     taxonomies), MX-U004 (no bundle), MX-T001 (no labels), and EnvironmentFault as the engine does.
     """
+    require_extras()
     if out.exists():
         raise UsageError(
             "MX-U001", "the evaluation would replace what is here", path=out, fix="name a new folder"

@@ -24,6 +24,7 @@ from mxbatch.engine.taxonomy import read_taxonomy
 from mxbatch.kernels.tree import probabilities
 from mxbatch.trainer.calibrate import calibrate
 from mxbatch.trainer.data import Dataset, load_dataset
+from mxbatch.trainer.extras import require_extras
 from mxbatch.trainer.fit import fit
 from mxbatch.trainer.metrics import mean_auc
 from mxbatch.trainer.phantom.marker import is_drawn
@@ -76,10 +77,12 @@ def train(
     default `experiment.csv` in the archive. `split_file` brings a split; else colonies are split, or the centre
     `leave_out` is the test.
 
-    Raises UsageError MX-U001 (`out` exists, no such centre), MX-U007 (the recipe), MX-T001 (no labels), MX-T002 (a
-    class without a positive), MX-T003 (a colony on two sides), MX-T005 (the run is another's); EnvironmentFault
-    MX-T004 (the loss is no number). Then there is no bundle, and the run's folder holds what was learned so far.
+    Raises UsageError MX-U001 (`out` exists, no such centre, a library is missing), MX-U007 (the recipe), MX-T001 (no
+    labels), MX-T002 (a class without a positive), MX-T003 (a colony on two sides), MX-T005 (the run is another's);
+    EnvironmentFault MX-T004 (the loss is no number). Then there is no bundle, and the run's folder holds what was
+    learned so far.
     """
+    require_extras()
     if out.exists():
         raise UsageError(
             "MX-U001", "the bundle would replace what is here", path=out, fix="name a new folder"

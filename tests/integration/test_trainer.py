@@ -12,8 +12,11 @@ import pytest
 from conftest import Run
 
 from mxbatch.engine.bundle import read_bundle
+from mxbatch.engine.errors import UsageError
 from mxbatch.engine.taxonomy import read_taxonomy
+from mxbatch.trainer.evaluate import evaluate
 from mxbatch.trainer.phantom.archive import draw_archive
+from mxbatch.trainer.train import train
 
 TINY = """
 views = ["dv", "lv"]
@@ -161,6 +164,18 @@ def test_a_colony_on_two_sides_is_named(archive: Path, recipe: Path, tmp_path: P
     assert refused.returncode == 2
     assert "MX-T003" in refused.stderr
     assert colony in refused.stderr
+
+
+def test_a_missing_library_is_named_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("mxbatch.trainer.extras.NEEDED", ("numpy", "no_such_library"))
+    for command in (
+        lambda: train("cae_mv", tmp_path, tmp_path / "m"),
+        lambda: evaluate([], tmp_path, tmp_path / "m"),
+    ):
+        with pytest.raises(UsageError, match=r"MX-U001 no_such_library cannot .*mxbatch\[train\]"):
+            command()
 
 
 def test_the_commands_list_what_there_is(tmp_path: Path, mxbatch: Run) -> None:
