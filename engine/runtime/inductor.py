@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,12 @@ def _build(bundle: Bundle, spec: EngineSpec, folder: Path, note: Note) -> None:
     side = bundle.recipe.input.size
     example = torch.zeros(spec.batch, 1, side, side, dtype=torch.uint8, device=spec.device)
     package = folder / PACKAGE
-    with _own_cache(folder / "scratch"), torch.no_grad():  # with gradients on, inductor does not freeze
+    with (
+        _own_cache(folder / "scratch"),
+        warnings.catch_warnings(),
+        torch.no_grad(),
+    ):  # gradients would stop freezing
+        warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)  # torch 2.11's own, to itself
         program = torch.export.export(encoder, (example,))
         aoti_compile_and_package(program, package_path=str(package), inductor_configs=CONFIG)
     with zipfile.ZipFile(package) as archive:
