@@ -144,8 +144,8 @@ def is_abnormal(parameter: Parameter, answer: str | int) -> bool:
     return answer in parameter.abnormal
 
 
-AT_ONCE = ("missing_lumbar_vertebra", "short_caudal_vertebrae")
-"""A bone is there or not, and a tail that ends elsewhere is elsewhere: little more of it changes with the severity."""
+GROWTH = {"missing_lumbar_vertebra": 1.0, "short_caudal_vertebrae": 1.05}
+"""A bone is there or not, and a tail that ends elsewhere is elsewhere; everything else grows by a tenth at least."""
 
 
 @BY_NAME
@@ -155,7 +155,7 @@ def test_a_finding_shows_in_its_first_view_and_more_so_when_severe(finding: Find
     brightest = np.abs(picture(finding.name, 1.0, view) - picture("", 0.0, view)).max()
     assert brightest > 0.1  # of optical depth: a tenth more or less light
     plain, subtle = change(finding.name, 1.0, view), change(finding.name, 0.3, view)
-    assert plain >= 0.95 * subtle if finding.name in AT_ONCE else plain > 1.1 * subtle
+    assert plain >= GROWTH.get(finding.name, 1.1) * subtle
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,8 @@ def test_a_finding_shows_in_its_first_view_and_more_so_when_severe(finding: Find
     ],
 )
 def test_a_curvature_shows_in_the_view_across_it(name: str, telling: str, other: str) -> None:
-    assert change(name, 0.5, telling) > 1.7 * change(name, 0.5, other)
+    """While it is mild: a back that is bent far is shorter in every view."""
+    assert change(name, 0.35, telling) > 2.0 * change(name, 0.35, other)
 
 
 @pytest.mark.parametrize(
