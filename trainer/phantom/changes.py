@@ -1,6 +1,6 @@
 """What each finding does to an animal's plan; findings.py says which finding is which.
 
-Every function changes a `Plan` in place before anything is built, by a severity in (0, 1]: at 0.3 subtle, at 1 plain
+Every function changes a `Plan` in place before anything is built, by a severity in (0, 1]: at 0.2 subtle, at 1 plain
 to see where the structure is large enough. `rng` decides the side and the level, so one animal always has it there.
 """
 
@@ -54,8 +54,8 @@ def short_skull(plan: Plan, severity: float, rng: Generator) -> None:
 
 def asymmetric_skull(plan: Plan, severity: float, rng: Generator) -> None:
     side = int(rng.integers(2))
-    plan.skull.half[side] *= 1.0 - 0.25 * severity
-    plan.skull.snout_turn += (12.0 if side == 0 else -12.0) * severity
+    plan.skull.half[side] *= 1.0 - 0.35 * severity
+    plan.skull.snout_turn += (18.0 if side == 0 else -18.0) * severity
 
 
 def wide_zygoma(plan: Plan, severity: float, rng: Generator) -> None:
@@ -64,7 +64,7 @@ def wide_zygoma(plan: Plan, severity: float, rng: Generator) -> None:
 
 def interrupted_zygoma(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng):
-        plan.skull.zygoma[side] *= 1.0 - severity
+        plan.skull.zygoma[side] *= 0.6 - 0.6 * severity
 
 
 def short_mandible(plan: Plan, severity: float, rng: Generator) -> None:
@@ -77,19 +77,19 @@ def short_maxilla(plan: Plan, severity: float, rng: Generator) -> None:
 
 def overgrown_incisors(plan: Plan, severity: float, rng: Generator) -> None:
     for row in (plan.skull.upper_incisor, plan.skull.lower_incisor):
-        row[:] = [length * (1.0 + 1.3 * severity) for length in row]
+        row[:] = [length * (1.0 + 1.8 * severity) for length in row]
 
 
 def malocclusion(plan: Plan, severity: float, rng: Generator) -> None:
-    plan.skull.incisor_turn += _sign(rng) * 40.0 * severity
-    plan.skull.snout_turn += _sign(rng) * 6.0 * severity
-    plan.skull.lower_incisor[:] = [length * (1.0 + 0.6 * severity) for length in plan.skull.lower_incisor]
+    plan.skull.incisor_turn += _sign(rng) * 50.0 * severity
+    plan.skull.snout_turn += _sign(rng) * 12.0 * severity
+    plan.skull.lower_incisor[:] = [length * (1.0 + 0.9 * severity) for length in plan.skull.lower_incisor]
 
 
 def missing_incisor(plan: Plan, severity: float, rng: Generator) -> None:
     row = plan.skull.upper_incisor if rng.random() < 0.5 else plan.skull.lower_incisor
-    for side in _sides(rng):
-        row[side] *= 1.0 - severity
+    for side in _sides(rng, both=0.8):
+        row[side] *= 0.6 - 0.6 * severity
 
 
 # ---- vertebrae ------------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def hemivertebra(plan: Plan, severity: float, rng: Generator) -> None:
     vertebra = plan.region("thoracic")[int(rng.integers(5, 12))]
     side = int(rng.integers(2))
     vertebra.halves[side] *= 1.0 - 0.9 * severity
-    bend = 24.0 * severity * (1.0 if side == 0 else -1.0)  # towards the side that is missing
+    bend = 34.0 * severity * (1.0 if side == 0 else -1.0)  # towards the side that is missing
     vertebra.yaw += bend
 
 
@@ -113,15 +113,18 @@ def wedge_vertebrae(plan: Plan, severity: float, rng: Generator) -> None:
 
 
 def butterfly_vertebra(plan: Plan, severity: float, rng: Generator) -> None:
-    vertebra = (plan.region("thoracic")[8:] + plan.region("lumbar")[:4])[int(rng.integers(9))]
-    vertebra.cleft = max(vertebra.cleft, severity)
-    vertebra.width *= 1.0 + 0.5 * severity
+    """One to three neighbours, cleft in the middle and spread."""
+    run = plan.region("thoracic")[8:] + plan.region("lumbar")[:4]
+    start = int(rng.integers(7))
+    for vertebra in run[start : start + 1 + round(2 * severity)]:
+        vertebra.cleft = max(vertebra.cleft, severity)
+        vertebra.width *= 1.0 + 0.8 * severity
 
 
 def transitional_vertebra(plan: Plan, severity: float, rng: Generator) -> None:
     last, sacral = plan.region("lumbar")[-1], plan.region("pelvic")[0]
     for side in _sides(rng, both=0.3):
-        last.transverse[side] += severity * (1.6 + sacral.transverse[side] - 1.0)
+        last.transverse[side] += severity * (2.2 + sacral.transverse[side] - 1.0)
         last.transverse_lean[side] += severity * (-15.0 - last.transverse_lean[side])
     last.gap *= 1.0 - 0.5 * severity
 
@@ -138,10 +141,10 @@ def missing_lumbar(plan: Plan, severity: float, rng: Generator) -> None:
 
 
 def spinous_processes(plan: Plan, severity: float, rng: Generator) -> None:
-    """Short and bent over a run of thoracic vertebrae."""
-    thoracic = plan.region("thoracic")
-    first = int(rng.integers(0, 6))
-    for vertebra in thoracic[first : first + 6]:
+    """Short and bent over a run of thoracic and lumbar vertebrae."""
+    back = plan.region("thoracic") + plan.region("lumbar")
+    first = int(rng.integers(0, 8))
+    for vertebra in back[first : first + 10]:
         vertebra.spinous *= 1.0 - 0.9 * severity
         vertebra.spinous_lean += rng.normal(0, 25) * severity
 
@@ -150,7 +153,7 @@ def transverse_processes(plan: Plan, severity: float, rng: Generator) -> None:
     """Missing or bent at the lumbar vertebrae of one side or both."""
     for side in _sides(rng, both=0.6):
         for vertebra in plan.region("lumbar")[1:]:
-            vertebra.transverse[side] *= 1.0 - 0.85 * severity
+            vertebra.transverse[side] *= 1.0 - 0.95 * severity
             vertebra.transverse_lean[side] -= 50.0 * severity
 
 
@@ -173,12 +176,12 @@ def kinked_tail(plan: Plan, severity: float, rng: Generator) -> None:
 
 
 def fused_block(plan: Plan, severity: float, rng: Generator, *, region: str, first: tuple[int, int]) -> None:
-    """Two to four vertebrae are one: discs ossified, bodies shortened, arches bridged."""
-    count = 2 + round(2 * severity)
+    """Two to five vertebrae are one: discs ossified, bodies shortened, arches bridged."""
+    count = 2 + round(3 * severity)
     start = int(rng.integers(*first))
     block = plan.region(region)[start : start + count]
     for vertebra in block:
-        vertebra.length *= 1.0 - 0.18 * severity
+        vertebra.length *= 1.0 - 0.3 * severity
     for vertebra in block[:-1]:
         vertebra.bridge = vertebra.bridge_arch = max(vertebra.bridge, 0.3 + 0.7 * severity)
         vertebra.gap *= 1.0 - severity
@@ -187,28 +190,28 @@ def fused_block(plan: Plan, severity: float, rng: Generator, *, region: str, fir
 def fused_processes(plan: Plan, severity: float, rng: Generator) -> None:
     run = plan.region("thoracic")[-3:] + plan.region("lumbar")
     start = int(rng.integers(0, 5))
-    for vertebra in run[start : start + 2 + round(2 * severity)]:
+    for vertebra in run[start : start + 2 + round(4 * severity)]:
         vertebra.bridge_arch = max(vertebra.bridge_arch, 0.2 + 0.8 * severity)
 
 
 def scoliosis(plan: Plan, severity: float, rng: Generator) -> None:
     back = plan.region("thoracic")[2:] + plan.region("lumbar")
-    _bend(back, "yaw", _sign(rng) * 26.0 * severity * _bump(len(back)))
+    _bend(back, "yaw", _sign(rng) * 36.0 * severity * _bump(len(back)))
 
 
 def kyphosis(plan: Plan, severity: float, rng: Generator) -> None:
     back = plan.region("thoracic")[1:] + plan.region("lumbar")[:4]
-    _bend(back, "pitch", -26.0 * severity * _bump(len(back)))
+    _bend(back, "pitch", -30.0 * severity * _bump(len(back)))
 
 
 def lordosis(plan: Plan, severity: float, rng: Generator) -> None:
     back = plan.region("thoracic")[6:] + plan.region("lumbar")
-    _bend(back, "pitch", 26.0 * severity * _bump(len(back)))
+    _bend(back, "pitch", 36.0 * severity * _bump(len(back)))
 
 
 def s_shaped_spine(plan: Plan, severity: float, rng: Generator) -> None:
     back = plan.region("thoracic") + plan.region("lumbar")
-    _bend(back, "yaw", _sign(rng) * 32.0 * severity * _bump(len(back), waves=1.5) * np.hanning(len(back) + 1))
+    _bend(back, "yaw", _sign(rng) * 42.0 * severity * _bump(len(back), waves=1.5) * np.hanning(len(back) + 1))
 
 
 # ---- ribs and girdles -----------------------------------------------------------------------------------------------
@@ -221,7 +224,7 @@ def _ribs(plan: Plan, side: int) -> list[Rib]:
 def fused_ribs(plan: Plan, severity: float, rng: Generator) -> None:
     ribs = _ribs(plan, int(rng.integers(2)))
     start = int(rng.integers(2, 9))
-    for rib in ribs[start : start + 1 + round(2 * severity)]:
+    for rib in ribs[start : start + 1 + round(3 * severity)]:
         rib.toward_next = max(rib.toward_next, 0.25 + 0.75 * severity)
 
 
@@ -231,63 +234,63 @@ def missing_ribs(plan: Plan, severity: float, rng: Generator) -> None:
         carriers = [vertebra for vertebra in plan.spine if vertebra.ribs[side] is not None]
         carriers[-1].ribs[side] = None
         if (last := carriers[-2].ribs[side]) is not None:
-            last.length *= 1.0 - 0.6 * severity
+            last.length *= 1.0 - 0.8 * severity
 
 
 def extra_ribs(plan: Plan, severity: float, rng: Generator) -> None:
     """A fourteenth pair, at the first lumbar vertebra."""
     for side in (0, 1):
-        plan.region("lumbar")[0].ribs[side] = Rib(length=0.3 + 0.6 * severity)
+        plan.region("lumbar")[0].ribs[side] = Rib(length=0.4 + 0.7 * severity)
 
 
 def wavy_ribs(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng, both=0.7):
         for rib in _ribs(plan, side)[3:]:
-            rib.wave += 1.3 * severity * float(rng.uniform(0.7, 1.3))
+            rib.wave += 2.0 * severity * float(rng.uniform(0.7, 1.3))
 
 
 def narrow_cage(plan: Plan, severity: float, rng: Generator) -> None:
-    plan.cage.width *= 1.0 - 0.35 * severity
+    plan.cage.width *= 1.0 - 0.42 * severity
 
 
 def flared_cage(plan: Plan, severity: float, rng: Generator) -> None:
-    plan.cage.flare += 0.26 * severity
+    plan.cage.flare += 0.4 * severity
 
 
 def small_scapula(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng):
-        plan.girdles.scapula[side] *= 1.0 - 0.5 * severity
+        plan.girdles.scapula[side] *= 1.0 - 0.65 * severity
 
 
 def misshapen_scapula(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng):
-        plan.girdles.scapula_width[side] *= 1.0 + 0.9 * severity
-        plan.girdles.scapula[side] *= 1.0 - 0.3 * severity
+        plan.girdles.scapula_width[side] *= 1.0 + 1.4 * severity
+        plan.girdles.scapula[side] *= 1.0 - 0.4 * severity
 
 
 def absent_clavicle(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng):
-        plan.girdles.clavicle[side] *= 1.0 - severity
+        plan.girdles.clavicle[side] *= 0.6 - 0.6 * severity
 
 
 def bent_clavicle(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng):
-        plan.girdles.clavicle_bend[side] += 75.0 * severity
+        plan.girdles.clavicle_bend[side] += 100.0 * severity
 
 
 def narrow_pelvis(plan: Plan, severity: float, rng: Generator) -> None:
-    plan.girdles.pelvis_width *= 1.0 - 0.4 * severity
+    plan.girdles.pelvis_width *= 1.0 - 0.5 * severity
 
 
 def short_pelvis(plan: Plan, severity: float, rng: Generator) -> None:
     for part in (plan.girdles.ilium, plan.girdles.ischium):
-        part[:] = [share * (1.0 - 0.4 * severity) for share in part]
+        part[:] = [share * (1.0 - 0.5 * severity) for share in part]
 
 
 def asymmetric_pelvis(plan: Plan, severity: float, rng: Generator) -> None:
     side = int(rng.integers(2))
-    plan.girdles.ilium[side] *= 1.0 - 0.5 * severity
-    plan.girdles.ischium[side] *= 1.0 - 0.3 * severity
+    plan.girdles.ilium[side] *= 1.0 - 0.6 * severity
+    plan.girdles.ischium[side] *= 1.0 - 0.4 * severity
 
 
 # ---- limbs ----------------------------------------------------------------------------------------------------------
@@ -301,30 +304,30 @@ def short_bone(plan: Plan, severity: float, rng: Generator, *, limbs: str, parts
     for side in _sides(rng, both=0.7):
         for part in parts:
             bone = getattr(getattr(plan, limbs)[side], part)
-            bone.length *= 1.0 - 0.38 * severity
+            bone.length *= 1.0 - 0.45 * severity
             bone.radius *= 1.0 + 0.15 * severity
 
 
 def bowed_bone(plan: Plan, severity: float, rng: Generator, *, limbs: str, parts: tuple[str, ...]) -> None:
     for side in _sides(rng, both=0.7):
         for part in parts:
-            getattr(getattr(plan, limbs)[side], part).bow += 0.28 * severity
+            getattr(getattr(plan, limbs)[side], part).bow += 0.4 * severity
 
 
 def thick_bone(plan: Plan, severity: float, rng: Generator, *, limbs: str, part: str) -> None:
     for bone in _bones(plan, limbs, part, rng, both=0.7):
-        bone.radius *= 1.0 + 0.9 * severity
+        bone.radius *= 1.0 + 1.3 * severity
 
 
 def healed_fracture(plan: Plan, severity: float, rng: Generator, *, limbs: str, part: str) -> None:
     for bone in _bones(plan, limbs, part, rng, both=0.0):
-        bone.kink += _sign(rng) * 40.0 * severity
+        bone.kink += _sign(rng) * 50.0 * severity
         bone.callus = max(bone.callus, 0.3 + 0.7 * severity)
 
 
 def dislocated_hip(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng):
-        plan.hind[side].dislocation += 4.5 * severity
+        plan.hind[side].dislocation += 6.0 * severity
 
 
 def fused_joint(plan: Plan, severity: float, rng: Generator, *, limbs: str) -> None:
@@ -335,26 +338,28 @@ def fused_joint(plan: Plan, severity: float, rng: Generator, *, limbs: str) -> N
 
 def deviated_ankle(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng):
-        plan.hind[side].turn += 65.0 * severity
+        plan.hind[side].turn += 80.0 * severity
 
 
 def calcified_joint(plan: Plan, severity: float, rng: Generator) -> None:
     for side in _sides(rng):
-        plan.hind[side].calcified = max(plan.hind[side].calcified, 0.35 + 0.9 * severity)
+        plan.hind[side].calcified = max(plan.hind[side].calcified, 0.5 + 1.1 * severity)
 
 
 def extra_digit(plan: Plan, severity: float, rng: Generator) -> None:
     """Beside the thumb, on one paw: the commonest place in the mouse."""
     limb = (plan.fore if rng.random() < 0.3 else plan.hind)[int(rng.integers(2))]
     extra = deepcopy(limb.digits[0])
-    extra.bones = [length * (0.4 + 0.6 * severity) for length in limb.digits[1].bones]
+    extra.bones = [length * (0.6 + 0.5 * severity) for length in limb.digits[1].bones]
     extra.spread -= 22.0
     extra.root -= 0.35
     limb.digits.insert(0, extra)
 
 
 def _paws(plan: Plan, rng: Generator) -> list[Any]:
-    """The limbs of one girdle, one side or both."""
+    """The limbs of one girdle, one side or both; or all four."""
+    if rng.random() < 0.3:
+        return [*plan.fore, *plan.hind]
     limbs = plan.fore if rng.random() < 0.4 else plan.hind
     return [limbs[side] for side in _sides(rng, both=0.7)]
 
@@ -362,7 +367,7 @@ def _paws(plan: Plan, rng: Generator) -> list[Any]:
 def syndactyly(plan: Plan, severity: float, rng: Generator) -> None:
     start = int(rng.integers(1, 3))
     for limb in _paws(plan, rng):
-        for digit in limb.digits[start : start + 1 + round(severity)]:
+        for digit in limb.digits[start : start + 1 + round(2 * severity)]:
             digit.toward_next = max(digit.toward_next, 0.4 + 0.6 * severity)
             digit.bridged = max(digit.bridged, severity)
 
@@ -378,7 +383,7 @@ def brachydactyly(plan: Plan, severity: float, rng: Generator) -> None:
 def missing_phalanges(plan: Plan, severity: float, rng: Generator) -> None:
     """The ends of some digits are gone, as after a bite or an amputation."""
     limb = (plan.fore if rng.random() < 0.4 else plan.hind)[int(rng.integers(2))]
-    for digit in rng.permutation(len(limb.digits))[: 1 + round(3 * severity)]:
+    for digit in rng.permutation(len(limb.digits))[: 2 + round(2 * severity)]:
         bones = limb.digits[digit].bones
         limb.digits[digit].bones = bones[: max(1, len(bones) - 1 - round(2 * severity))]
 

@@ -20,7 +20,7 @@ from mxbatch.trainer.phantom.centres import Centre
 
 BASELINE = "baseline"
 """Colony of the controls: wild types belong to no line."""
-SEVERITIES = (0.35, 1.0)
+SEVERITIES = (0.5, 1.0)
 LINE_SIZE = 10
 """Mutants of one line, about seven of either sex at a real centre and some fewer here."""
 
