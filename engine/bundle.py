@@ -23,7 +23,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mxbatch import __version__
 from mxbatch.engine.calls import Thresholds, node_pairs
@@ -36,7 +36,7 @@ from mxbatch.engine.taxonomy import Taxonomy, read_taxonomy
 if TYPE_CHECKING:
     from mxbatch.engine.models.hierarchical import HierarchicalModel
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, WEIGHTS, CARD, SUMS = "bundle.toml", "weights.safetensors", "MODEL_CARD.md", "SHA256SUMS"
 CONTENT = (MANIFEST, WEIGHTS, "golden.npz", CARD)
 """What a bundle holds besides SHA256SUMS."""
@@ -230,6 +230,7 @@ def write_untrained(path: Path, *, recipe: Recipe | None = None, seed: int = 0) 
     Its calls mean nothing, and bundle.toml, the model card and the model id say so. They do differ between
     radiographs, so that every table looks alive: views are made equal, and a calibration spreads the rest.
     """
+    import torch
     from torch import nn
 
     from mxbatch.engine.models.hierarchical import build_model
@@ -238,7 +239,10 @@ def write_untrained(path: Path, *, recipe: Recipe | None = None, seed: int = 0) 
         recipe = Recipe(name="untrained", backbone=Backbone(name="convnext_atto"), head=Head(width=128))
     taxonomy = read_taxonomy()
     model = build_model(recipe, taxonomy, seed=seed).eval()
-    nn.init.zeros_(model.head.fusion.view.weight)
+    nn.init.zeros_(model.head.fusion.view_VW)
+    for level in model.head.levels:
+        read_VWW = cast("torch.Tensor", level.read_VWW)
+        read_VWW.data[:] = read_VWW.data[:1].clone()
     return write_bundle(
         path,
         model,

@@ -40,6 +40,7 @@ from mxbatch.trainer.ema import follow, shadow
 from mxbatch.trainer.history import Row, write_history
 from mxbatch.trainer.initial_weights import begin_at_full_size, load_initial_weights
 from mxbatch.trainer.loader import ahead, threads_for
+from mxbatch.trainer.memory import keep_freed_memory
 from mxbatch.trainer.precision import precision_on
 from mxbatch.trainer.pretrain import Pretraining, radiographs_of
 from mxbatch.trainer.progress import Display, silent
@@ -110,6 +111,7 @@ def fit(
     MX-E009 (the checkpoint is damaged).
     """
     training = training_of(recipe)
+    keep_freed_memory()
     with gathered(device) as team, _repeatable(team.device):
         phases: list[Phase] = []
         if training.pretrain and training.pretrain.epochs:

@@ -96,6 +96,7 @@ class Supervised:
             parameter.requires_grad_(self.stage.earlier_rate > 0)
         if not self.stage.earlier_rate:
             model.encoder.eval()  # its batch norms, where there are any, must not drift
+            model.head.fusion.eval()  # nor what is known of each view
         return Answers(model, self.training.loss, self.positive_weight_K, self.nodes)
 
     def optimiser(self, model: HierarchicalModel) -> torch.optim.AdamW:

@@ -92,7 +92,7 @@ def _scale(frame: Frame, contract: InputContract) -> int:
     if not contract.jpeg_scaled or frame.process == 0xC3:
         return 1
     longest = max(frame.width, frame.height)
-    return next((factor for factor in (8, 4, 2) if -(-longest // factor) >= contract.size), 1)
+    return next((factor for factor in (8, 4, 2) if -(-longest // factor) >= contract.reads), 1)
 
 
 def _luma(data: bytes, height: int, width: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""From the grey values of a file to the model's `uint8[S, S]`: steps 2 to 5 of contract.py.
+"""From the grey values of a file to the model's `uint8[S, S]`: steps 2 to 6 of contract.py.
 
 Large pictures are first averaged over whole blocks of pixels, straight from the file's integers, and only the
 small result is resized finely. That is where the time goes, so it is written as sums of strided slices: no
@@ -17,6 +17,7 @@ from PIL import Image
 from mxbatch.engine.decode.contract import InputContract
 from mxbatch.engine.decode.fault import Kind, Refused
 from mxbatch.engine.decode.plane import LUMA, Plane
+from mxbatch.engine.decode.upright import upright
 
 _ROUNDING = 1e-5
 """Contrast below this share of the grey level is what float32 sums leave behind on a constant picture."""
@@ -24,8 +25,9 @@ _ROUNDING = 1e-5
 
 def prepare(plane: Plane, contract: InputContract) -> NDArray[np.uint8]:
     """`uint8[S, S]`, C-contiguous. Raises `Refused` with kind BLANK where the window is empty."""
-    small = reduce(plane, contract.size)
-    return pad(window(small, contract.window, inverted=plane.white_is_zero), contract.size)
+    small = reduce(plane, contract.reads)
+    picture = window(small, contract.window, inverted=plane.white_is_zero)
+    return upright(picture, contract.size) if contract.upright else pad(picture, contract.size)
 
 
 def reduce(plane: Plane, size: int) -> NDArray[np.float32]:

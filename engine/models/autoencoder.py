@@ -9,47 +9,40 @@ never runs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Pool = Callable[[Tensor], Tensor]
-
-
-def _mean(code_BCss: Tensor) -> Tensor:
-    return code_BCss.mean((2, 3))
-
-
-def _peak(code_BCss: Tensor) -> Tensor:
-    return code_BCss.amax((2, 3))
-
-
-POOLS: dict[str, tuple[Pool, ...]] = {"mean": (_mean,), "mean_peak": (_mean, _peak)}
-"""The recipe's word -> what is kept of each latent channel: a fused rib is lost in a mean and found at the peak."""
+from mxbatch.engine.models.pooling import Pooling
 
 
 class ConvolutionalAutoencoder(nn.Module):
     """Stride-2 steps, one per entry of `widths`, a code map of `latent` channels, and the way back.
 
-    `pool` is a key of `POOLS`: how the map becomes the picture's features. The way back is half as wide, and its
+    A step is one convolution at first, where pictures are large, and a residual block of two after that.
+
+    `pool` and `grid` say how the map becomes the picture's features (pooling.py). The way back is half as wide, and its
     last two doublings are one shuffle of channels into pixels: convolutions at full size would make drawing six
     times as slow as seeing, and it is seeing that is to be learned.
     """
 
     def __init__(
-        self, *, widths: Sequence[int] = (32, 64, 128, 256, 256), latent: int = 256, pool: str = "mean"
+        self,
+        *,
+        widths: Sequence[int] = (32, 64, 128, 256, 256),
+        latent: int = 256,
+        pool: str = "mean",
+        grid: int = 8,
     ) -> None:
         super().__init__()
-        if pool not in POOLS:
-            raise ValueError(f"pool {pool!r} is none of {', '.join(POOLS)}")
-        self.pools = POOLS[pool]
-        self.feature_dim = latent * len(self.pools)
-        ins = (1, *widths[:-1])
+        self.pooling = Pooling(latent, pool, grid=grid)
+        self.feature_dim = self.pooling.feature_dim
         self.encoder = nn.Sequential(
-            *(_down(a, b) for a, b in zip(ins, widths, strict=True)), nn.Conv2d(widths[-1], latent, 1)
+            _first(widths[0]),
+            *(ResidualStep(a, b) for a, b in pairwise(widths)),
+            nn.Conv2d(widths[-1], latent, 1),
         )
         shuffled = min(2, len(widths))
         back = [max(1, width // 2) for width in reversed(widths)][: len(widths) - shuffled + 1]
@@ -61,9 +54,9 @@ class ConvolutionalAutoencoder(nn.Module):
         )
 
     def forward(self, image_B1SS: Tensor) -> Tensor:
-        """`float32[B, D]`: what is left of the code map when places are forgotten."""
-        code_BCss: Tensor = self.encoder(image_B1SS)
-        return torch.cat([pool(code_BCss) for pool in self.pools], dim=1)
+        """`float32[B, D]`: what the recipe's pooling keeps of the code map."""
+        features_BD: Tensor = self.pooling(self.encoder(image_B1SS))
+        return features_BD
 
     def reconstruct(self, image_B1SS: Tensor) -> Tensor:
         """`float32[B, 1, S, S]`: the picture as the code remembers it, in the encoder's normalised grey."""
@@ -73,9 +66,31 @@ class ConvolutionalAutoencoder(nn.Module):
         return F.interpolate(out, size=image_B1SS.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _down(channels_in: int, channels_out: int) -> nn.Sequential:
+class ResidualStep(nn.Module):
+    """Half the side: what two convolutions find, added to the mean of each four pixels."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.found = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False),
+            _norm(channels_out),
+            nn.ReLU(),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            _norm(channels_out),
+        )
+        self.kept = nn.Sequential(
+            nn.AvgPool2d(2, ceil_mode=True),
+            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            _norm(channels_out),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.found(x) + self.kept(x))
+
+
+def _first(channels_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1), _norm(channels_out), nn.GELU()
+        nn.Conv2d(1, channels_out, 5, stride=2, padding=2, bias=False), _norm(channels_out), nn.ReLU()
     )
 
 

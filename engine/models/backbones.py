@@ -14,14 +14,22 @@ from torch import Tensor, nn
 
 from mxbatch.engine.errors import UsageError
 from mxbatch.engine.models.autoencoder import ConvolutionalAutoencoder
+from mxbatch.engine.models.pooling import Pooling
 from mxbatch.engine.models.recipe import Backbone
 
 
 class TimmBackbone(nn.Module):
-    """Any architecture of timm, without its classifier, on one grey channel."""
+    """Any architecture of timm, without its classifier, on one grey channel.
+
+    Its own pooling (timm's `global_pool`) makes the features, or ours where the recipe names a `pool`.
+    """
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         super().__init__()
+        ours = {key: settings[key] for key in ("pool", "grid") if key in settings}
+        settings = {key: value for key, value in settings.items() if key not in ours}
+        if ours:
+            settings["global_pool"] = ""  # leaves the map as it is
         import timm  # 1.4 s, most of it torchvision: an autoencoder does not wait for it
 
         if not timm.is_model(name):
@@ -34,11 +42,12 @@ class TimmBackbone(nn.Module):
         self.body = timm.create_model(name, pretrained=False, num_classes=0, in_chans=1, **settings)
         # Some families (MobileNet, GhostNet) keep a wider layer between pooling and classifier.
         width = getattr(self.body, "head_hidden_size", None) or self.body.num_features
-        self.feature_dim = int(cast("int", width))
+        self.pooling = Pooling(int(cast("int", width)), **ours) if ours else None
+        self.feature_dim = self.pooling.feature_dim if self.pooling else int(cast("int", width))
 
     def forward(self, image_B1SS: Tensor) -> Tensor:
-        features_BD: Tensor = self.body(image_B1SS)
-        return features_BD
+        features: Tensor = self.body(image_B1SS)
+        return features if self.pooling is None else self.pooling(features)
 
 
 BACKBONES: dict[str, Callable[[str, Mapping[str, Any]], TimmBackbone | ConvolutionalAutoencoder]] = {

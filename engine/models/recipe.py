@@ -23,8 +23,9 @@ BACKBONE_SETTINGS = {
     "timm": (
         "conv_mlp", "norm_layer", "drop_rate", "drop_path_rate", "proj_drop_rate", "global_pool", "img_size",
         "patch_size", "depths", "dims", "depth", "embed_dim", "num_heads", "mlp_ratio", "use_grn", "ls_init_value",
+        "pool", "grid",
     ),
-    "cae": ("widths", "latent", "pool"),
+    "cae": ("widths", "latent", "pool", "grid"),
 }  # fmt: skip
 """Kind of backbone -> the settings a recipe may give it."""
 HEADS = ("hierarchical", "direct")
@@ -80,15 +81,11 @@ class Head:
     """hierarchical: a layer per level, each asking P(node | parent). direct: one layer asks P(node) of all."""
     width: int = 256
     """Channels of every layer of the head."""
-    attention_heads: int = 4
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         _require(self.kind in HEADS, f"head: kind {self.kind!r} is none of {', '.join(HEADS)}")
-        _require(
-            self.width >= 1 and self.attention_heads >= 1 and self.width % self.attention_heads == 0,
-            f"head: width {self.width} is no multiple of attention_heads {self.attention_heads}",
-        )
+        _require(self.width >= 1, f"head: width is {self.width}, 1 is the least")
         _require(0 <= self.dropout < 1, f"head: dropout {self.dropout} is not in [0, 1)")
 
     @property

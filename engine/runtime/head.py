@@ -23,8 +23,8 @@ from mxbatch.kernels.tree import probabilities
 
 FUSE_CHUNK = 64
 """Specimens per call; a rest is padded, so that all matrix products have one shape."""
-_FEATURE_NORM = "fusion.project.0.weight"
-"""The head's first layer: it has one weight per feature."""
+_NORM = "fusion.norm.mean_VD"
+"""The head begins with a norm per view: `[V, D]`."""
 
 
 class FusionHead:
@@ -33,7 +33,7 @@ class FusionHead:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.device = device
         self.head = load_head(bundle).to(device)
-        self.feature_dim = len(self.head.state_dict()[_FEATURE_NORM])
+        self.feature_dim = self.head.state_dict()[_NORM].shape[1]
         self.parents = bundle.taxonomy.parents
         self.conditional = bundle.recipe.head.conditional
         self.scale_K = torch.tensor(bundle.calibration.scale, device=device)
@@ -81,7 +81,7 @@ def load_head(bundle: Bundle) -> HierarchicalHead:
         with safetensors.safe_open(path, framework="pt") as file:
             names = (name for name in file.keys() if name.startswith("head."))  # noqa: SIM118  # no mapping
             weights = {name.removeprefix("head."): file.get_tensor(name) for name in names}
-        head = build_head(bundle.recipe, bundle.taxonomy, feature_dim=len(weights[_FEATURE_NORM]))
+        head = build_head(bundle.recipe, bundle.taxonomy, feature_dim=weights[_NORM].shape[1])
         head.load_state_dict(weights)
     except (safetensors.SafetensorError, RuntimeError, OSError, KeyError, MxbatchError) as error:
         reason = error.what if isinstance(error, MxbatchError) else " ".join(str(error).split())

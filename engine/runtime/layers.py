@@ -17,7 +17,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mxbatch.engine.models.autoencoder import ConvolutionalAutoencoder
 from mxbatch.engine.models.backbones import TimmBackbone, build_backbone
 from mxbatch.engine.models.hierarchical import Encoder
 from mxbatch.engine.models.recipe import Backbone
@@ -58,12 +57,12 @@ def in_precision(encoder: Encoder, precision: str) -> Encoder:
     backbone = copy.deepcopy(encoder.backbone).to(dtype)
     for parent, name, norm in list(_norms(backbone)):
         setattr(parent, name, Float32(norm))
-    if isinstance(backbone, ConvolutionalAutoencoder):
-        backbone.encoder.append(Float32(nn.Identity(), stay=True))  # its mean over the picture comes next
-    elif isinstance(backbone, TimmBackbone) and isinstance(
+    if isinstance(backbone, TimmBackbone) and isinstance(
         head := getattr(backbone.body, "head", None), nn.Module
     ):
         backbone.body.head = Float32(head, stay=True)
+    if isinstance(pooling := getattr(backbone, "pooling", None), nn.Module):
+        backbone.pooling = Float32(pooling, stay=True)
     return _around(encoder, backbone, dtype)
 
 

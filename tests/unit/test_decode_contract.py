@@ -40,6 +40,7 @@ def plane(grey, **options):
         {"window": (1,)},
         {"window": None},
         {"jpeg_scaled": 1},
+        {"upright": "yes"},
     ],
 )
 def test_nonsense_is_refused_at_birth(nonsense):
@@ -48,13 +49,15 @@ def test_nonsense_is_refused_at_birth(nonsense):
 
 
 def test_a_contract_survives_the_way_through_plain_values():
-    contract = InputContract(size=320, window=(1, 99), jpeg_scaled=False)
+    contract = InputContract(size=320, window=(1, 99), jpeg_scaled=False, upright=True)
     assert InputContract.from_dict(contract.as_dict()) == contract
-    assert contract.as_dict() == {"size": 320, "window": [1.0, 99.0], "jpeg_scaled": False}
+    assert contract.as_dict() == {
+        "size": 320, "window": [1.0, 99.0], "jpeg_scaled": False, "upright": True
+    }  # fmt: skip
 
 
 def test_an_unknown_key_is_answered_with_the_known_ones():
-    with pytest.raises(UsageError, match=r"sice: no such key; known: size, window, jpeg_scaled"):
+    with pytest.raises(UsageError, match=r"sice: no such key; known: size, window, jpeg_scaled, upright"):
         InputContract.from_dict({"sice": 224})
 
 

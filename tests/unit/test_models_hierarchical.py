@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mxbatch.engine.errors import UsageError
-from mxbatch.engine.models.hierarchical import HierarchicalModel, build_model
+from mxbatch.engine.models.hierarchical import HierarchicalModel, ViewNorm, build_model
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.taxonomy import read_taxonomy
 
@@ -148,3 +148,36 @@ def test_a_backbone_that_cannot_be_built_is_refused(backbone: dict[str, Any], wo
     with pytest.raises(UsageError, match=words) as raised:
         build_model(recipe(**backbone), TAXONOMY)
     assert raised.value.code == "MX-U007"
+
+
+def test_features_are_normed_within_their_view() -> None:
+    """Two views far apart: what is left is how each radiograph differs from others of its view."""
+    norm = ViewNorm(3, 4)
+    views = torch.tensor([1] * 20 + [2] * 20)
+    features = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)) + 100.0 * views[:, None]
+    normed = norm(features, views)
+    for view in (1, 2):
+        of_view = normed[views == view]
+        torch.testing.assert_close(of_view.mean(dim=0), torch.zeros(4), atol=1e-4, rtol=0)
+        torch.testing.assert_close(of_view.var(dim=0, unbiased=False), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_a_view_with_few_radiographs_in_a_step_is_normed_by_what_is_known_of_it() -> None:
+    norm = ViewNorm(2, 4)
+    features = torch.randn(3, 4)
+    torch.testing.assert_close(
+        norm(features, torch.ones(3, dtype=torch.int64)), features, rtol=1e-4, atol=1e-4
+    )
+    assert torch.equal(norm.mean_VD, torch.zeros(2, 4))
+
+
+def test_when_scoring_a_radiograph_is_normed_whatever_lies_beside_it() -> None:
+    norm = ViewNorm(2, 4)
+    for _ in range(50):
+        norm(3 + 2 * torch.randn(16, 4), torch.ones(16, dtype=torch.int64))
+    norm.eval()
+    features, views = torch.randn(8, 4), torch.ones(8, dtype=torch.int64)
+    together = norm(features, views)
+    for n in range(8):
+        assert torch.equal(norm(features[n : n + 1], views[n : n + 1])[0], together[n])
+    assert norm(torch.full((1, 4), 3.0), views[:1]).abs().max() < 1

@@ -28,7 +28,7 @@ def test_the_way_through_toml_changes_nothing(tmp_path: Path) -> None:
             "views": ["lv", "oblique"],
             "max_radiographs": 3,
             "backbone": {"kind": "cae", "name": "tiny", "widths": [8, 16], "latent": 4},
-            "head": {"width": 8, "attention_heads": 2, "dropout": 0},
+            "head": {"width": 8, "dropout": 0},
             "input": {"size": 64, "window": [1, 99]},
             "training": {"epochs": 3, "schedule": {"warm_up": 0.1}, "weights": [1.0, 2.0]},
         }
@@ -63,7 +63,7 @@ def test_view_indices_start_at_one_and_zero_is_any_view_unknown_to_the_recipe() 
             "takes no setting 'depth'; it takes widths, latent",
         ),
         ({"name": "x", "backbone": {"conv_mlp": {"a": 1}}}, "neither a plain value nor a list"),
-        ({"name": "x", "head": {"width": 10, "attention_heads": 4}}, "no multiple of"),
+        ({"name": "x", "head": {"width": 0}}, "1 is the least"),
         ({"name": "x", "head": {"dropout": 1.0}}, "is not in [0, 1)"),
         ({"name": "x", "head": {"layers": 1}}, "unknown key 'layers'"),
         ({"name": "x", "input": {"size": 0}}, "size"),
