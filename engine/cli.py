@@ -95,6 +95,23 @@ def score(
         bool,
         typer.Option("--allow-shrink", help="Go on although most of the archive is gone since the last run."),
     ] = False,
+    patience: Annotated[
+        float, typer.Option(metavar="SECONDS", help="A worker that does not get on for so long is replaced.")
+    ] = 300.0,
+    grace: Annotated[
+        float, typer.Option(metavar="SECONDS", help="When stopped, time to finish what is in flight.")
+    ] = 20.0,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="auto|local|HOST:PORT", help="Score on Ray; HOST:PORT is a cluster's head."),
+    ] = None,
+    cpus_per_worker: Annotated[int | None, typer.Option(help="With --ray: cores of each worker.")] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="With --ray: GPUs of each worker; 0.5 puts two on one.")
+    ] = None,
+    allow_insecure_ray: Annotated[
+        bool, typer.Option("--allow-insecure-ray", help="Connect to a Ray cluster that wants no token.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
     ] = False,
@@ -105,7 +122,8 @@ def score(
     from mxbatch.engine.progress import display_for
     from mxbatch.engine.show import show_summary
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # outside the scoring itself, where stop.py listens
+        signal.signal(number, signal.default_int_handler)
     summary = engine.score(
         archive,
         out,
@@ -125,6 +143,12 @@ def score(
         max_megapixels=max_megapixels,
         shard_radiographs=shard_radiographs,
         allow_shrink=allow_shrink,
+        patience=patience,
+        grace=grace,
+        ray=ray,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+        allow_insecure_ray=allow_insecure_ray,
     )
     print_json(summary.as_dict()) if json else show_summary(summary)
     return summary.exit_code

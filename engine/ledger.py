@@ -225,7 +225,7 @@ def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
 
     Raises EnvironmentFault (disk full, no permission) and leaves no temporary file behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -26,13 +26,15 @@ from mxbatch.engine.archive.open import open_archive
 from mxbatch.engine.archive.scan import check_root
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.decode.contract import Limits
+from mxbatch.engine.dispatch.fleet import Fleet, open_fleet, untried
 from mxbatch.engine.dispatch.job import Job, Tally
-from mxbatch.engine.dispatch.local import run_workers
+from mxbatch.engine.dispatch.pool import Patience, run_workers
+from mxbatch.engine.dispatch.stop import Stop
 from mxbatch.engine.dispatch.supervisor import Supervisor
 from mxbatch.engine.errors import EnvironmentFault, Interrupted, MxbatchError, UsageError, from_os_error
 from mxbatch.engine.history import read_history
 from mxbatch.engine.ledger import Output, RunRecord
-from mxbatch.engine.machine import Crew, choose_crew, proven
+from mxbatch.engine.machine import Crew
 from mxbatch.engine.model_store import resolve_model
 from mxbatch.engine.plan import Plan, Selection, ShardSizes, make_plan
 from mxbatch.engine.progress import Display, silent
@@ -106,13 +108,20 @@ def score(
     except TypeError as error:
         raise UsageError("MX-U001", str(error).replace("Settings.__init__()", "score()")) from None
     root, output = _folder(archive), Output(_folder(out))
-    crew = choose_crew(asked.device, asked.workers, asked.batch if isinstance(asked.batch, int) else None)
-    require_possible(asked.runtime, asked.precision, crew.devices[0])
-    check_root(root)
-    order = _Order(
-        asked=asked, archive=root, output=output, crew=crew, bundle=resolve_model(model), display=display
-    )
     with ExitStack() as stack:
+        fleet = stack.enter_context(open_fleet(asked, display.note))
+        if not fleet.elsewhere:
+            require_possible(asked.runtime, asked.precision, fleet.crew.devices[0])
+        check_root(root)
+        order = _Order(
+            asked=asked,
+            archive=root,
+            output=output,
+            fleet=fleet,
+            bundle=resolve_model(model),
+            display=display,
+            stop=Stop(),
+        )
         locked = output.exists and not dry_run
         if locked:
             stack.enter_context(output.lock())
@@ -135,7 +144,7 @@ def score(
             done=history.done,
             troubled=history.troubled,
             selection=Selection(since=asked.since, limit=asked.limit),
-            sizes=ShardSizes(most=asked.shard_radiographs, workers=len(crew.devices)),
+            sizes=ShardSizes(most=asked.shard_radiographs, workers=len(fleet.crew.devices)),
         )
         if plan.radiographs and not dry_run:
             finished.append(_execute(order, _begin(order, plan, opened), plan))
@@ -149,9 +158,10 @@ class _Order:
     asked: Settings
     archive: Path
     output: Output
-    crew: Crew
+    fleet: Fleet
     bundle: Bundle
     display: Display
+    stop: Stop
 
 
 def open_for(bundle: Bundle, root: Path, asked: Settings) -> Archive:
@@ -225,7 +235,7 @@ def _begin(order: _Order, plan: Plan, opened: Archive) -> RunRecord:
 def _execute(order: _Order, record: RunRecord, plan: Plan) -> RunRecord:
     """Score what is left of a run, settle its account and close its record."""
     try:
-        tally, wall_s, workers = _run(order, record, plan)
+        tally, wall_s = _run(order, record, plan)
     except MxbatchError:
         log = order.output.worker_log(record.run_id)
         if not order.output.committed(record.run_id) and not (log.exists() and log.stat().st_size):
@@ -234,7 +244,7 @@ def _execute(order: _Order, record: RunRecord, plan: Plan) -> RunRecord:
     account = settle(order.output, record.run_id, plan)
     work_s = wall_s - tally.startup_s
     record.counts, record.by_code = dict(account.counts), dict(sorted(account.by_code.items()))
-    record.workers = workers
+    record.workers = tally.workers
     record.seconds = {stage: round(s, 3) for stage, s in tally.seconds.items()}
     record.seconds |= {"wall": round(wall_s, 3), "startup": round(tally.startup_s, 3)}
     record.radiographs_per_s = round((tally.radiographs - tally.earlier) / work_s, 1) if work_s > 0 else None
@@ -244,22 +254,22 @@ def _execute(order: _Order, record: RunRecord, plan: Plan) -> RunRecord:
     return record
 
 
-def _run(order: _Order, record: RunRecord, plan: Plan) -> tuple[Tally, float, int]:
-    """Have the shards scored that are not committed: (tally, wall seconds, workers).
+def _run(order: _Order, record: RunRecord, plan: Plan) -> tuple[Tally, float]:
+    """Have the shards scored that are not committed: (tally, wall seconds).
 
     A runtime that `auto` chose and that fails in the workers is left out, and the next best is taken.
     """
     started = time.perf_counter()
-    crew = proven(order.crew, order.asked.device, order.display.note)
+    crew = order.fleet.proven(order.display.note)
     try:
         with engine_cache(order.display.note) as engines:
             while True:
                 left = _left(order.output, record, plan)
                 wish = _wish(order, crew, sum(left.values()))
                 prepared = _prepared(order, record, wish, engines)
-                jobs = _jobs(order, record, crew, prepared, engines)[: len(left)]
+                job = _job(order, record, crew, prepared, engines)
                 try:
-                    return _with_workers(order, record, plan, jobs), time.perf_counter() - started, len(jobs)
+                    return _with_workers(order, record, plan, job), time.perf_counter() - started
                 except EnvironmentFault as error:
                     if not disown(order.bundle, prepared, wish, engines, error):
                         raise
@@ -290,7 +300,9 @@ def _wish(order: _Order, crew: Crew, radiographs: int) -> Wish:
 def _prepared(order: _Order, record: RunRecord, wish: Wish, engines: Path) -> Prepared:
     """How the radiographs of this run are encoded; its record says so from now on."""
     note = order.display.note
-    if record.engine:
+    if order.fleet.elsewhere:
+        prepared = Prepared(**record.engine) if record.engine else untried(wish, note)
+    elif record.engine:
         prepared = prepare_again(order.bundle, Prepared(**record.engine), wish, engines, note)
     else:
         prepared = prepare(order.bundle, wish, engines, note)
@@ -299,39 +311,43 @@ def _prepared(order: _Order, record: RunRecord, wish: Wish, engines: Path) -> Pr
     return prepared
 
 
-def _with_workers(order: _Order, record: RunRecord, plan: Plan, jobs: list[Job]) -> Tally:
+def _with_workers(order: _Order, record: RunRecord, plan: Plan, job: Job) -> Tally:
     left = _left(order.output, record, plan)
     tally = Tally(plan.radiographs)
     tally.radiographs = tally.earlier = plan.radiographs - sum(left.values())
     log, display = order.output.worker_log(record.run_id), order.display
+    patience = Patience(batch_s=order.asked.patience, grace_s=order.asked.grace)
     try:
-        with display.watching(record.run_id, tally):
-            run_workers(plan, Supervisor(left), jobs, tally, log, display.show, display.note)
-        if not log.stat().st_size:
+        with (
+            display.watching(record.run_id, tally),
+            order.fleet.launch(job, log) as launcher,
+            order.stop.listening(),
+        ):
+            run_workers(
+                plan, Supervisor(left), launcher, tally, log, order.stop, display.show, display.note, patience
+            )
+        if log.exists() and not log.stat().st_size:
             log.unlink()
     except OSError as error:
         raise from_os_error(error, log) from None
     return tally
 
 
-def _jobs(order: _Order, record: RunRecord, crew: Crew, prepared: Prepared, engines: Path) -> list[Job]:
-    return [
-        Job(
-            run_id=record.run_id,
-            archive=Path(record.archive),
-            out=order.output.root,
-            bundle=order.bundle.path,
-            device=device,
-            runtime=prepared.runtime,
-            precision=prepared.precision,
-            batch=prepared.batch,
-            engines=engines,
-            model_threads=crew.model_threads,
-            decode_threads=crew.decode_threads,
-            limits=Limits(max_pixels=order.asked.max_megapixels * 1_000_000),
-        )
-        for device in crew.devices
-    ]
+def _job(order: _Order, record: RunRecord, crew: Crew, prepared: Prepared, engines: Path) -> Job:
+    return Job(
+        run_id=record.run_id,
+        archive=Path(record.archive),
+        out=order.output.root,
+        bundle=order.bundle.path,
+        device=crew.devices[0],
+        runtime=prepared.runtime,
+        precision=prepared.precision,
+        batch=prepared.batch,
+        engines=engines,
+        model_threads=crew.model_threads,
+        decode_threads=crew.decode_threads,
+        limits=Limits(max_pixels=order.asked.max_megapixels * 1_000_000),
+    )
 
 
 def _summary(

@@ -43,14 +43,38 @@ class Settings:
     """Radiographs per shard at most: what a crash can cost, against how often something is committed."""
     allow_shrink: bool = False
     """Go on although the archive has lost most of its radiographs since the last run."""
+    patience: float = 300.0
+    """Seconds. A worker that does not get on for so long hangs: it is ended, and its shard done with care."""
+    grace: float = 20.0
+    """Seconds for what is in flight when the run is asked to stop."""
+    ray: str | None = None
+    """None takes worker processes; `local`, `auto` or a cluster's HOST:PORT take Ray actors."""
+    cpus_per_worker: int | None = None
+    """Cores of a Ray actor: its decoders share them."""
+    gpus_per_worker: float | None = None
+    """GPUs of a Ray actor; 0.5 puts two on one GPU."""
+    allow_insecure_ray: bool = False
+    """Connect to a cluster that asks nobody for a token."""
 
     def __post_init__(self) -> None:
         if isinstance(self.batch, str) and self.batch != AUTO:
             raise UsageError("MX-U001", f"batch must be a number or {AUTO}, got {self.batch!r}")
-        for name in ("workers", "batch", "limit", "max_megapixels", "shard_radiographs"):
+        for name in ("workers", "batch", "limit", "max_megapixels", "shard_radiographs", "cpus_per_worker"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise UsageError("MX-U001", f"{name} must be at least 1, got {value}")
+        if not self.patience > 0 or not self.grace >= 0:
+            raise UsageError("MX-U001", f"patience {self.patience} and grace {self.grace} are seconds")
+        gpus = self.gpus_per_worker
+        if gpus is not None and not (0 < gpus <= 1 or (gpus > 0 and gpus.is_integer())):
+            raise UsageError(
+                "MX-U001", f"gpus_per_worker must be a share of one GPU or a whole number, got {gpus}"
+            )
+        for name in ("cpus_per_worker", "gpus_per_worker", "allow_insecure_ray"):
+            if getattr(self, name) and self.ray is None:
+                raise UsageError(
+                    "MX-U001", f"{name} is for Ray", fix="--ray auto, --ray local or --ray HOST:PORT"
+                )
         if self.device not in DEVICES:
             raise UsageError("MX-U001", f"device must be {', '.join(DEVICES)}, got {self.device!r}")
         for name, value, known in (

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mxbatch.engine.decode.contract import Limits
+from mxbatch.engine.errors import MxbatchError
+
+HEARTBEAT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +26,8 @@ class Job:
     runtime: str
     precision: str
     batch: int
-    engines: Path
-    """The engine cache of this run."""
+    engines: Path | None
+    """The engine cache of this run; None takes that of the machine the worker is on."""
     model_threads: int
     decode_threads: int
     limits: Limits
@@ -36,6 +39,11 @@ class Ready:
 
     seconds: float
     runtime: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The worker's process runs; said every `HEARTBEAT_S` seconds, from its first moment on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +79,19 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The worker cannot go on, and neither could another in its place."""
+    """The worker cannot go on: the model, the archive or the disk of its machine is at fault."""
 
-    error: Exception
+    error: MxbatchError
     trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Said in the worker's place, by whoever saw it end."""
+
+    what: str
+    blameless: bool = False
+    """True where its machine went away with it: that says nothing about the shard."""
 
 
 @dataclass(slots=True)
@@ -88,6 +105,8 @@ class Tally:
     """Of these, in earlier sessions."""
     quarantined: int = 0
     calls: int = 0
+    workers: int = 0
+    """At work at once, at most so far."""
     workers_ready: int = 0
     startup_s: float = 0.0
     """Until the first worker was ready."""

@@ -9,94 +9,72 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import IO, Any
 
-from mxbatch.engine.dispatch.job import Committed, Failed, Job, Opening, Progress, Ready, Remark, Tally
-from mxbatch.engine.dispatch.supervisor import Assignment, Supervisor
-from mxbatch.engine.errors import EnvironmentFault
-from mxbatch.engine.plan import Plan
+from mxbatch.engine.dispatch.job import Gone, Job
+from mxbatch.engine.dispatch.launcher import Worker
 
-FAILED_STARTS = 2
-"""A worker that dies before it is ready so many times in a row is not started again."""
-REFRESH_S = 0.5
+KILL_S = 5.0
+"""A killed process that is not gone by then is stuck in the kernel, behind a dead disk: nothing helps but to go on."""
 
 
-def run_workers(
-    plan: Plan,
-    supervisor: Supervisor,
-    jobs: list[Job],
-    tally: Tally,
-    log: Path,
-    show: Callable[[Tally], None],
-    note: Callable[[str], None],
-) -> None:
-    """Score every shard that `supervisor` has, at most one worker per entry of `jobs`; return when all are committed.
+class WorkerProcess:
+    """One worker process, from the side of who started it."""
 
-    Workers that die are replaced. Raises EnvironmentFault when the run cannot go on; whatever is raised, no
-    worker is left behind.
-    """
-    with ExitStack() as stack:
-        messages = stack.enter_context(log.open("ab"))
-        crew = [_Worker(job, messages) for job in jobs[: supervisor.waiting]]
-        stack.callback(_kill_all, crew)
-        started, failed_starts = time.perf_counter(), 0
-        while supervisor.open:
-            by_connection = {worker.connection: worker for worker in crew}
-            for connection in wait(list(by_connection), REFRESH_S):
-                worker = by_connection[connection]  # type: ignore[index]
-                message = worker.receive()
-                if isinstance(message, Failed):
-                    message.error.add_note(message.trace)
-                    raise message.error
-                if isinstance(message, Remark):
-                    note(message.text)
-                if isinstance(message, Ready):
-                    failed_starts = 0
-                    tally.workers_ready += 1
-                    tally.startup_s = tally.startup_s or time.perf_counter() - started
-                if message is None:
-                    tally.deaths += 1
-                    failed_starts += not worker.ready
-                    if failed_starts >= FAILED_STARTS:
-                        words = log if log.stat().st_size else None
-                        raise EnvironmentFault(
-                            "MX-E006", f"{worker.obituary()} before it was ready", path=words
-                        )
-                    worker.kill()
-                    crew[crew.index(worker)] = _Worker(worker.job, messages)
-                    if worker.assignment:
-                        tally.radiographs -= worker.uncommitted
-                        supervisor.died(worker.assignment.number, worker.opened)
-                else:
-                    _account(message, worker, supervisor, tally)
-            for worker in crew:
-                if worker.ready and not worker.assignment and (assignment := supervisor.assign()):
-                    worker.send(plan, assignment)
-            show(tally)
+    def __init__(self, job: Job, log: IO[bytes]) -> None:
+        self.connection: Connection[Any, Any]
+        self.connection, theirs = Pipe()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mxbatch.engine.dispatch.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **_environment(job)},
+            )
+        self._outbox: SimpleQueue[Any] = SimpleQueue()
+        Thread(target=self._deliver, daemon=True).start()
+        self.send(job)
 
+    def send(self, message: Any) -> None:
+        self._outbox.put(message)
 
-def _account(message: Any, worker: _Worker, supervisor: Supervisor, tally: Tally) -> None:
-    match message:
-        case Ready():
-            worker.ready = True
-        case Opening():
-            worker.opened = message.path or None
-        case Progress():
-            worker.uncommitted += message.radiographs
-            tally.radiographs += message.radiographs
-        case Committed():
-            supervisor.committed(message.number)
-            worker.assignment, worker.opened, worker.uncommitted = None, None, 0
-            tally.calls += message.calls
-            tally.quarantined += message.quarantined
-            for stage, seconds in message.seconds.items():
-                tally.seconds[stage] += seconds
+    def _deliver(self) -> None:
+        """In a thread of its own: a worker that was stopped reads nothing, and the run must not wait for it."""
+        with suppress(OSError):  # it is dead: the next receive says so
+            while (message := self._outbox.get()) is not None:
+                self.connection.send(message)
+
+    def receive(self) -> Sequence[Any]:
+        said: list[Any] = []
+        try:
+            while not said or self.connection.poll():
+                said.append(self.connection.recv())
+        except (EOFError, OSError):
+            said.append(Gone(self._obituary()))
+        return said
+
+    def kill(self) -> None:
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(KILL_S)
+        self._outbox.put(None)
+        self.connection.close()
+
+    def _obituary(self) -> str:
+        try:
+            code = self.process.wait(KILL_S)
+        except subprocess.TimeoutExpired:
+            return "a worker broke off"
+        return f"a worker died ({'signal' if code < 0 else 'exit status'} {abs(code)})"
 
 
 def _environment(job: Job) -> dict[str, str]:
@@ -109,55 +87,25 @@ def _environment(job: Job) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(job.model_threads), "MALLOC_ARENA_MAX": "2"}
 
 
-def _kill_all(crew: list[_Worker]) -> None:
-    for worker in crew:
-        worker.kill()
+class LocalLauncher:
+    """One place per job; worker `n` is told `jobs[n]`."""
+
+    def __init__(self, jobs: Sequence[Job], log: IO[bytes]) -> None:
+        self._jobs, self._log = jobs, log
+
+    def places(self) -> int:
+        return len(self._jobs)
+
+    def start(self, place: int) -> WorkerProcess:
+        return WorkerProcess(self._jobs[place], self._log)
+
+    def ready(self, workers: Iterable[Worker], timeout_s: float) -> Sequence[Worker]:
+        by_connection = {worker.connection: worker for worker in workers if isinstance(worker, WorkerProcess)}
+        return [by_connection[connection] for connection in wait(list(by_connection), timeout_s)]  # type: ignore[index]
 
 
-class _Worker:
-    """One worker process as the run sees it."""
-
-    def __init__(self, job: Job, log: IO[bytes]) -> None:
-        self.job = job
-        self.ready = False
-        self.assignment: Assignment | None = None
-        self.opened: str | None = None
-        self.uncommitted = 0
-        """Radiographs counted for the running shard; they do not count if the worker dies."""
-        self.connection: Connection[Any, Any]
-        self.connection, theirs = Pipe()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mxbatch.engine.dispatch.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **_environment(job)},
-            )
-        self._tell(job)
-
-    def send(self, plan: Plan, assignment: Assignment) -> None:
-        self.assignment = assignment
-        self._tell((plan.shard(assignment.number), assignment))
-
-    def _tell(self, message: Any) -> None:
-        with suppress(OSError):  # it is dead: the next receive says so
-            self.connection.send(message)
-
-    def receive(self) -> Any:
-        """The next message, or None when the worker is dead."""
-        try:
-            return self.connection.recv()
-        except (EOFError, OSError):
-            return None
-
-    def obituary(self) -> str:
-        code = self.process.wait()
-        return f"a worker died ({'signal' if code < 0 else 'exit status'} {abs(code)})"
-
-    def kill(self) -> None:
-        """End it, whatever it does: what it has done is committed, and nothing else of it is worth keeping."""
-        self.process.kill()
-        self.process.wait()
-        self.connection.close()
+@contextmanager
+def launch_locally(jobs: Sequence[Job], log: Path) -> Iterator[LocalLauncher]:
+    """`log` takes what the workers, and the libraries in them, write to stdout and stderr."""
+    with log.open("ab") as words:
+        yield LocalLauncher(jobs, words)

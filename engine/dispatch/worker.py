@@ -14,43 +14,73 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
-from mxbatch.engine.dispatch.job import Committed, Failed, Job, Opening, Progress, Ready, Remark
+from mxbatch.engine.dispatch.job import (
+    HEARTBEAT_S,
+    Alive,
+    Committed,
+    Failed,
+    Job,
+    Opening,
+    Progress,
+    Ready,
+    Remark,
+)
+from mxbatch.engine.dispatch.stop import SIGNALS
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError
 
 PROGRESS_S = 0.2
 
 
 def main() -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the run decides what it means
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    for number in SIGNALS:  # they reach the whole group; the run decides what they mean
+        signal.signal(number, signal.SIG_IGN)
+    line = _Line(Connection(int(sys.argv[1])))
     inbox: SimpleQueue[Any] = SimpleQueue()
-    Thread(target=_listen, args=(connection, inbox), daemon=True).start()
+    Thread(target=line.listen, args=(inbox,), daemon=True).start()
+    Thread(target=line.beat, daemon=True).start()
     try:
-        _work(connection, inbox)
+        _work(line, inbox)
     except MxbatchError as error:
-        connection.send(Failed(error, traceback.format_exc()))
+        line.say(Failed(error, traceback.format_exc()))
     except Exception as error:
         what = f"a worker failed: {type(error).__name__}: {error}"
-        connection.send(Failed(EnvironmentFault("MX-E006", what), traceback.format_exc()))
+        line.say(Failed(EnvironmentFault("MX-E006", what), traceback.format_exc()))
 
 
-def _listen(connection: Connection[Any, Any], inbox: SimpleQueue[Any]) -> None:
-    try:
-        while True:
-            inbox.put(connection.recv())
-    except (EOFError, OSError):
-        os._exit(1)
+class _Line:
+    """The connection to the run, for several threads."""
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection, self._lock = connection, Lock()
+
+    def say(self, message: Any) -> None:
+        with self._lock:
+            self._connection.send(message)
+
+    def listen(self, inbox: SimpleQueue[Any]) -> None:
+        try:
+            while True:
+                inbox.put(self._connection.recv())
+        except (EOFError, OSError):
+            os._exit(1)
+
+    def beat(self) -> None:
+        try:
+            while True:
+                self.say(Alive())
+                time.sleep(HEARTBEAT_S)
+        except OSError:
+            os._exit(1)
 
 
-def _work(connection: Connection[Any, Any], inbox: SimpleQueue[Any]) -> None:
+def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
     from mxbatch.engine.bundle import read_bundle
     from mxbatch.engine.feed import Loader
     from mxbatch.engine.ledger import Output
+    from mxbatch.engine.runtime.cache import engines_folder
     from mxbatch.engine.runtime.encoder import EngineSpec
     from mxbatch.engine.runtime.scorer import open_scorer, runtime_named
     from mxbatch.engine.runtime.speeds import remember_fitting
@@ -58,8 +88,12 @@ def _work(connection: Connection[Any, Any], inbox: SimpleQueue[Any]) -> None:
 
     started = time.perf_counter()
     job: Job = inbox.get()
+    output = Output(job.out)
+    if not output.run_folder(job.run_id).is_dir():
+        raise EnvironmentFault("MX-E013", "the run's folder is not here", path=output.run_folder(job.run_id))
     bundle = read_bundle(job.bundle)
     runtime = runtime_named(job.runtime)
+    engines = job.engines or engines_folder()
     spec = EngineSpec(device=job.device, precision=job.precision, batch=job.batch)
     scorer = open_scorer(
         bundle,
@@ -68,36 +102,33 @@ def _work(connection: Connection[Any, Any], inbox: SimpleQueue[Any]) -> None:
         device=job.device,
         batch=job.batch,
         threads=job.model_threads,
-        engines=job.engines,
-        note=lambda text: connection.send(Remark(text)),
+        engines=engines,
+        note=lambda text: line.say(Remark(text)),
     )
     if scorer.batch < job.batch:
-        remember_fitting(job.engines, bundle, runtime, spec, scorer.batch)
+        remember_fitting(engines, bundle, runtime, spec, scorer.batch)
     loader = Loader(root=job.archive, contract=bundle.recipe.input, limits=job.limits)
-    output = Output(job.out)
-    connection.send(Ready(time.perf_counter() - started, scorer.name))
+    line.say(Ready(time.perf_counter() - started, scorer.name))
     with ThreadPoolExecutor(job.decode_threads, thread_name_prefix="decode") as pool:
         engine = Engine(bundle=bundle, scorer=scorer, loader=loader, pool=pool, run_id=job.run_id)
         while True:
             shard, assignment = inbox.get()
-            reporter = _Reporter(connection)
+            reporter = _Reporter(line)
             watch = Watch(progress=reporter.count, poisoned=assignment.poisoned)
             if assignment.careful:
-                watch.opening = lambda path: connection.send(Opening(path))
+                watch.opening = lambda path: line.say(Opening(path))
             part = score_shard(shard, engine, watch)
             with timed(part.seconds, "write"):
                 output.commit(job.run_id, part.number, part.calls, part.quarantine)
             reporter.flush()
-            connection.send(
-                Committed(part.number, part.calls.num_rows, part.quarantine.num_rows, part.seconds)
-            )
+            line.say(Committed(part.number, part.calls.num_rows, part.quarantine.num_rows, part.seconds))
 
 
 class _Reporter:
     """Says how far the shard has come, a few times a second at most."""
 
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        self._connection = connection
+    def __init__(self, line: _Line) -> None:
+        self._line = line
         self._unsaid, self._said_at = 0, time.monotonic()
 
     def count(self, radiographs: int) -> None:
@@ -106,7 +137,7 @@ class _Reporter:
             self.flush()
 
     def flush(self) -> None:
-        self._connection.send(Progress(self._unsaid))
+        self._line.say(Progress(self._unsaid))
         self._unsaid, self._said_at = 0, time.monotonic()
 
 

@@ -38,10 +38,23 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def small_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five mice in one view, and a file that is none: three shards of two, and one row of quarantine."""
+    root = tmp_path_factory.mktemp("small")
+    png = FILE_FORMATS["png"]
+    for mouse in range(5):
+        (root / f"{mouse}.png").write_bytes(png(draw_radiograph("dv", seed=mouse, height=60, width=50)))
+    (root / "5.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return root
+
+
 class Session:
     """One `mxbatch.score` in a process group of its own."""
 
-    def __init__(self, archive: Path, out: Path, bundle: Bundle, **environment: str) -> None:
+    def __init__(
+        self, archive: Path, out: Path, bundle: Bundle, *options: object, **environment: str
+    ) -> None:
         command = [
             "score",
             archive,
@@ -53,6 +66,7 @@ class Session:
             2,
             "--shard-radiographs",
             9,
+            *options,
         ]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mxbatch", *map(str, command)],

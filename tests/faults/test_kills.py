@@ -72,6 +72,18 @@ def test_a_worker_that_dies_is_replaced_and_the_run_ends_as_if_nothing_happened(
     assert rows(tmp_path / "out").equals(undisturbed[0])
 
 
+def test_a_worker_that_stands_still_is_ended_and_replaced(
+    archive: Path, small_bundle: Bundle, tmp_path: Path, undisturbed: tuple[pa.Table, float]
+) -> None:
+    session = Session(archive, tmp_path / "out", small_bundle, "--patience", 6)
+    session.wait_for_part(tmp_path / "out")
+    os.kill(session.workers[0], signal.SIGSTOP)
+    code, _, errors = session.end()
+    assert code == 0, errors
+    assert "a worker did not get on for 6 s" in errors
+    assert rows(tmp_path / "out").equals(undisturbed[0])
+
+
 def test_workers_never_outlive_a_parent_that_was_killed(
     archive: Path, small_bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -87,7 +99,7 @@ def test_workers_never_outlive_a_parent_that_was_killed(
     raise AssertionError("a worker is still there 5 s later")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_run_that_is_stopped_says_so_exits_130_and_resumes(
     archive: Path,
     small_bundle: Bundle,
@@ -101,6 +113,7 @@ def test_a_run_that_is_stopped_says_so_exits_130_and_resumes(
     session.process.send_signal(stop)
     code, _, errors = session.end()
     assert code == 130
+    assert f"{stop.name}: finishing what is in flight, for 20 s at most" in errors
     assert errors.splitlines()[-1].startswith("mxbatch: MX-I001 ")
     assert "Traceback" not in errors
     code, _, errors = Session(archive, out, small_bundle).end()

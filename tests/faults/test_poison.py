@@ -54,6 +54,41 @@ def test_a_radiograph_that_kills_its_worker_ends_in_quarantine_and_its_neighbour
     assert table.take(untouched).equals(undisturbed[0].take(untouched))
 
 
+HANG = """
+import time
+import mxbatch.engine.feed as feed
+real = feed.decode
+def decode(data, contract, limits):
+    while data.endswith(b"POISON"):
+        time.sleep(1)
+    return real(data, contract, limits)
+feed.decode = decode
+"""
+
+
+def test_a_radiograph_that_hangs_its_worker_ends_in_quarantine_like_one_that_kills_it(
+    own_archive: Path, small_bundle: Bundle, tmp_path: Path, undisturbed: tuple[pa.Table, float]
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(HANG)
+    with (own_archive / "001-lv").open("ab") as file:
+        file.write(b"POISON")
+    session = Session(
+        own_archive,
+        tmp_path / "out",
+        small_bundle,
+        *("--limit", 6, "--patience", 6),
+        PYTHONPATH=str(tmp_path / "site"),
+    )
+    code, _, errors = session.end()
+    assert code == 1, errors
+    assert "a worker did not get on for 6 s at 001-lv: done again, with care" in errors
+    quarantine = read_quarantine(tmp_path / "out").to_pylist()
+    assert [(row["path"], row["code"]) for row in quarantine] == [("001-lv", "MX-D090")]
+    untouched = [0, 2, 3, 4, 5]
+    assert rows(tmp_path / "out").take(untouched).equals(undisturbed[0].take(untouched))
+
+
 def test_an_archive_that_vanishes_stops_the_run_and_puts_nothing_in_quarantine(
     own_archive: Path, small_bundle: Bundle, tmp_path: Path, undisturbed: tuple[pa.Table, float]
 ) -> None:
