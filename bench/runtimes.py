@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mxbatch.bench.crew import Task, rate_of
 from mxbatch.bench.machine import describe_machine
-from mxbatch.bench.score import Task, rate_of
 from mxbatch.engine.bundle import Bundle, write_bundle
 from mxbatch.engine.calls import call_columns
 from mxbatch.engine.decode.contract import InputContract, Limits

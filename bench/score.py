@@ -1,207 +1,142 @@
-"""How near is `mxbatch score` to what its parts allow? `python -m mxbatch.bench.score ARCHIVE --model BUNDLE`.
+"""How near is a whole run to what its parts allow? `mxbatch bench score FOLDER --model BUNDLE`.
 
-Decoding alone and the model alone are measured on all cores, then the whole run, in turn and several times. On
-shared cores one radiograph costs the time of both, so nothing that decodes and scores can be faster than
+Decoding alone and the model alone are measured, then the whole run, in turn and several times. On shared cores a
+radiograph costs the time of both, so nothing that decodes and scores there can be faster than
 
     limit = 1 / (1/decode + 1/model)
 
-A benchmark, not a test: it judges nothing. Start-up (interpreter, torch, golden check) is reported apart.
+With a GPU the two go on side by side, and the slower of them is the limit. Start-up (interpreter, torch, golden check)
+is reported apart. A benchmark, not a test: it judges nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import cycle, islice
-from multiprocessing import get_context
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow.compute as pc
-
-from mxbatch.bench.machine import describe_machine
-from mxbatch.engine.archive.open import open_archive
-from mxbatch.engine.bundle import Bundle
+from mxbatch.bench.apart import Scored, score_apart
+from mxbatch.bench.crew import Task, rate_of, share_of
+from mxbatch.bench.data import FOLDER, describe, lay_out
+from mxbatch.bench.economy import corpus_table
+from mxbatch.bench.result import Figure, Result, Table, rates
+from mxbatch.bench.subject import Chosen
 from mxbatch.engine.machine import choose_crew
-from mxbatch.engine.model_store import resolve_model
-from mxbatch.engine.plan import Radiograph
-from mxbatch.engine.score import score
+
+MODEL_THREAD = ("wait", "encode", "fuse", "write")
+LOADER_THREADS = ("read", "decode")
+"""Whose time a stage is. What a worker's model thread does besides is `rest`: Python, and idling at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One stage for one process: `amount` radiographs, or as many batches as hold them."""
+class Amounts:
+    """How much is measured."""
 
-    bundle: Path
-    root: Path
-    paths: tuple[str, ...]
-    amount: int
-    batch: int
-    runtime: str = "eager"
-    precision: str = "float32"
-    engines: Path | None = None
-    """The engine cache; None takes the user's."""
+    radiographs: int = 320
+    """Of the whole run, and of each stage alone."""
+    rounds: int = 3
 
 
-def decode_alone(task: Task, go: Any) -> float:
-    """Seconds in which one process reads, hashes and decodes `task.amount` radiographs."""
-    from mxbatch.engine.bundle import read_bundle
-    from mxbatch.engine.decode.contract import Limits
-    from mxbatch.engine.feed import Loader
-
-    loader = Loader(root=task.root, contract=read_bundle(task.bundle).recipe.input, limits=Limits())
-    radiographs = [Radiograph(path, "dv", 0, 0) for path in task.paths]
-    loader.load(radiographs[0])
-    go.wait()
-    started = time.perf_counter()
-    for radiograph in islice(cycle(radiographs), task.amount):
-        loaded = loader.load(radiograph)
-        if loaded.error:
-            raise loaded.error
-    return time.perf_counter() - started
-
-
-def model_alone(task: Task, go: Any) -> float:
-    """Seconds in which one process encodes `task.amount` radiographs, in whole batches."""
-    import numpy as np
-
-    from mxbatch.engine.bundle import read_bundle
-    from mxbatch.engine.runtime.scorer import open_scorer
-
-    bundle = read_bundle(task.bundle)
-    scorer = open_scorer(
-        bundle, runtime=task.runtime, precision=task.precision, batch=task.batch, engines=task.engines
+def measure_score(
+    sources: Sequence[Path], chosen: Chosen, amounts: Amounts, price_per_hour: float | None = None
+) -> Result:
+    """The stages alone and the whole, `amounts.rounds` times in turn, on radiographs made of `sources`."""
+    with tempfile.TemporaryDirectory(prefix="mxbatch-bench-") as folder:
+        archive = lay_out(sources, Path(folder) / "archive", amounts.radiographs)
+        rounds = [_round(archive, Path(folder) / str(n), chosen, amounts) for n in range(amounts.rounds)]
+    decode, model, scored = zip(*rounds, strict=True)
+    limits = [limit(d, m, shared=chosen.device == "cpu") for d, m in zip(decode, model, strict=True)]
+    whole = [each.rate for each in scored]
+    last: Scored = scored[-1]
+    specimens = last.record["planned"]["specimens"] / last.record["planned"]["radiographs"]
+    startup_s = [each.record["seconds"]["startup"] for each in scored]
+    figures = {
+        "decode alone": rates(decode),
+        "model alone": rates(model),
+        "limit": rates(limits),
+        "whole": rates(whole),
+        "whole, specimens": Figure(unit="specimens/s", rounds=tuple(rate * specimens for rate in whole)),
+        "start-up": Figure(unit="s", rounds=tuple(startup_s)),
+        "peak of a worker": Figure(unit="MB", rounds=tuple(each.worker_mb for each in scored)),
+        "peak of the run": Figure(unit="MB", rounds=tuple(each.run_mb for each in scored)),
+    }
+    return Result(
+        kind="score",
+        what="decoding alone, the model alone, and `mxbatch score`, in turn; the limit follows from the first two",
+        subject=chosen.subject,
+        figures=figures,
+        shares={
+            "whole of limit": statistics.median(w / bound for w, bound in zip(whole, limits, strict=True))
+        },
+        stages=stages(last, chosen.workers),
+        tables={
+            "where the time goes": stall_table(last, chosen.workers),
+            "corpus": corpus_table(statistics.median(whole), statistics.median(startup_s), price_per_hour),
+        },
+        data=describe(sources, amounts.radiographs),
     )
-    images = np.random.default_rng(0).integers(
-        0, 255, (task.batch, *[bundle.recipe.input.size] * 2), np.uint8
-    )
-    scorer.encode(images)
-    go.wait()
-    started = time.perf_counter()
-    for _ in range(task.amount // task.batch):
-        scorer.encode(images)
-    return time.perf_counter() - started
 
 
-STAGES: dict[str, Callable[[Task, Any], float]] = {"decode": decode_alone, "model": model_alone}
+def limit(decode: float, model: float, *, shared: bool) -> float:
+    """Radiographs/s that decoding and model allow together: in turn on `shared` cores, else side by side."""
+    return 1 / (1 / decode + 1 / model) if shared else min(decode, model)
 
 
-def _child(stage: str, task: Task, go: Any, answer: Any) -> None:
-    answer.put(STAGES[stage](task, go))
-
-
-def rate_of(stage: str, task: Task, workers: int) -> float:
-    """Radiographs per second of one stage in `workers` processes at once."""
-    context = get_context("spawn")
-    go, answer = context.Barrier(workers), context.Queue()
-    crew = [context.Process(target=_child, args=(stage, task, go, answer)) for _ in range(workers)]
-    for process in crew:
-        process.start()
-    seconds = [answer.get(timeout=600) for _ in crew]
-    for process in crew:
-        process.join()
-    return float(workers * task.amount / max(seconds))
-
-
-def share_of(amount: int, workers: int, batch: int) -> int:
-    """What each of `workers` does of `amount` radiographs: whole batches, and one at least."""
-    return max(1, amount // workers // batch) * batch
-
-
-def distinct_contents(paths: Iterable[Path]) -> int:
-    """How many of the files differ in their bytes: benchmark archives are often few radiographs, many times."""
-    found = set()
-    for path in paths:
-        with path.open("rb") as file:
-            found.add(hashlib.file_digest(file, "sha256").digest())
-    return len(found)
-
-
-def measure(archive: Path, bundle: Bundle, *, workers: int, rounds: int, amount: int) -> dict[str, Any]:
-    """Rates of the stages and of the whole, `rounds` times in turn."""
-    index = open_archive(archive).index
-    batch = choose_crew("cpu", workers).batch
+def _round(archive: Path, out: Path, chosen: Chosen, amounts: Amounts) -> tuple[float, float, Scored]:
+    """(decode alone, model alone, the whole)"""
+    crew = choose_crew(chosen.device.partition(":")[0], chosen.workers)
+    loaders = crew.decode_threads * chosen.workers
     task = Task(
-        bundle=bundle.path,
-        root=archive.absolute(),
-        paths=tuple(index.filter(pc.is_null(index["code"]))["path"].to_pylist()),
-        amount=share_of(amount, workers, batch),
-        batch=batch,
+        bundle=chosen.bundle.path,
+        root=archive,
+        paths=tuple(sorted(str(path.relative_to(archive)) for path in (archive / FOLDER).iterdir())),
+        amount=max(1, amounts.radiographs // loaders),
+        batch=chosen.batch,
+        runtime=chosen.runtime,
+        precision=chosen.precision,
+        device=chosen.device,
     )
-    rates: dict[str, list[float]] = {"decode": [], "model": [], "whole": [], "startup_s": []}
-    for _ in range(rounds):
-        for stage in STAGES:
-            rates[stage].append(rate_of(stage, task, workers))
-        with tempfile.TemporaryDirectory() as out:
-            record = score(
-                archive,
-                out,
-                model=bundle.path,
-                workers=workers,
-                device="cpu",
-                runtime=task.runtime,
-                precision=task.precision,
-            ).runs[0]
-            rates["whole"].append(float(record.radiographs_per_s or 0))
-            rates["startup_s"].append(record.seconds["startup"])
-    limits = [1 / (1 / d + 1 / m) for d, m in zip(rates["decode"], rates["model"], strict=True)]
-    shares = [whole / limit for whole, limit in zip(rates["whole"], limits, strict=True)]
+    decode = rate_of("decode", task, loaders)
+    batches = share_of(amounts.radiographs, chosen.workers, chosen.batch)
+    model = rate_of("model", replace(task, amount=batches), chosen.workers)
+    return decode, model, score_apart(archive, out, chosen.bundle.path, **settings_of(chosen))
+
+
+def settings_of(chosen: Chosen, workers: int | None = None) -> dict[str, object]:
+    """For `mxbatch.score`: exactly what the stages alone were measured with."""
     return {
-        "what": "mxbatch score: decode alone, model alone, the whole; radiographs per second",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
-        "bundle": {
-            "id": bundle.model_id,
-            "size": bundle.recipe.input.size,
-            "runtime": "eager",
-            "precision": "float32",
-        },
-        "archive": {
-            "radiographs": index.num_rows,
-            "distinct_files": distinct_contents(task.root / path for path in task.paths),
-        },
-        "workers": workers,
-        "batch": batch,
-        "rounds": {name: [round(r, 2) for r in values] for name, values in rates.items()},
-        **{name: round(statistics.median(values), 2) for name, values in rates.items()},
-        "limit": round(statistics.median(limits), 2),
-        "share_of_limit": round(statistics.median(shares), 4),
-        "stages_s": record.seconds,
+        "workers": workers or chosen.workers,
+        "device": chosen.device.partition(":")[0],
+        "runtime": chosen.runtime,
+        "precision": chosen.precision,
+        "batch": chosen.batch,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("--model", default="untrained")
-    parser.add_argument("--workers", type=int, default=len(choose_crew("cpu").devices))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--amount", type=int, default=320, help="radiographs per stage and round")
-    parser.add_argument("--out", type=Path, help="folder for the result file, such as bench/results")
-    asked = parser.parse_args()
-    bundle = resolve_model(asked.model)
-    result = measure(asked.archive, bundle, workers=asked.workers, rounds=asked.rounds, amount=asked.amount)
-    for name in ("decode", "model", "limit", "whole"):
-        spread = result["rounds"].get(name)
-        print(
-            f"{name:7} {result[name]:8.1f} radiographs/s"
-            + (f"   {min(spread):.1f} to {max(spread):.1f}" if spread else "")
+def stages(scored: Scored, workers: int) -> dict[str, float]:
+    """Seconds per stage over all workers, `rest` among them."""
+    seconds = scored.record["seconds"]
+    worked = {name: float(seconds.get(name, 0.0)) for name in (*LOADER_THREADS, *MODEL_THREAD)}
+    clock = (seconds["wall"] - seconds["startup"]) * workers
+    rest = max(0.0, clock - sum(worked[name] for name in MODEL_THREAD))
+    return {name: round(value, 4) for name, value in (*worked.items(), ("rest", rest))}
+
+
+def stall_table(scored: Scored, workers: int) -> Table:
+    """A row per stage: whose time, seconds, share of the workers' clock, milliseconds per radiograph."""
+    seconds = stages(scored, workers)
+    clock = sum(seconds[name] for name in (*MODEL_THREAD, "rest"))
+    radiographs = scored.record["planned"]["radiographs"]
+    rows = tuple(
+        (
+            name,
+            "loader" if name in LOADER_THREADS else "model",
+            round(value, 3),
+            f"{value / clock:.1%}" if clock else None,
+            round(1000 * value / radiographs, 3),
         )
-    print(f"share   {result['share_of_limit']:8.1%} of the limit; start-up {result['startup_s']:.1f} s apart")
-    if asked.out:
-        hardware = f"{platform.machine()}-{asked.workers}cores"
-        name = f"{bundle.recipe.backbone.name}_float32_eager_{hardware}_{result['at'][:10]}.json"
-        (asked.out / name).write_text(json.dumps(result, indent=2) + "\n")
-        print(asked.out / name)
-
-
-if __name__ == "__main__":
-    main()
+        for name, value in seconds.items()
+    )
+    return Table(columns=("stage", "thread", "seconds", "of the clock", "ms per radiograph"), rows=rows)

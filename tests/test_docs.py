@@ -18,6 +18,7 @@ import duckdb
 import pytest
 from conftest import Run
 
+from mxbatch.bench.cli import app as bench
 from mxbatch.engine.calls import calls_schema
 from mxbatch.engine.cli import app
 from mxbatch.engine.errors import CODES
@@ -175,7 +176,10 @@ def helped() -> dict[str, str]:
         info.name or info.callback.__name__
         for info in [*app.registered_commands, *training.registered_commands]
     ]
-    return {"": said(), **{name: said(name) for name in names}}
+    measures = "".join(
+        said("bench", info.name or info.callback.__name__) for info in bench.registered_commands
+    )
+    return {"": said(), **{name: said(name) for name in names}, "bench": measures}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
