@@ -1,15 +1,21 @@
-"""PNG, any depth, palette or interlacing, through Pillow.
+"""PNG: what radiographs are written as through libpng, which is half again as fast; the rest through Pillow.
 
-Pillow checks the checksums of small chunks but not of the picture data, and is content with a file that stops
-before IEND. Both are checked here, in one cheap walk, so that a damaged radiograph is not scored. Pillow
-gives 16-bit grey in full and the high bytes of 16-bit colour.
+Pillow checks the checksums of small chunks but not of the picture data, and both are content with a file that stops
+before IEND. Both are checked here, in one cheap walk, so that a damaged radiograph is not scored. Palettes, packed
+bits, interlaced pictures and 16-bit colour, of which Pillow gives the high bytes, are left to Pillow.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.decode.fault import Kind, Refused, check_extent
@@ -17,24 +23,49 @@ from mxbatch.engine.decode.pillow import grey_plane
 from mxbatch.engine.decode.plane import Plane
 
 _SIGNATURE_BYTES = 8
+_GREY, _COLOUR, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 4, 6
+_PLAIN = frozenset({(_GREY, 8), (_GREY, 16), (_COLOUR, 8), (_GREY_ALPHA, 8), (_COLOUR_ALPHA, 8)})
+"""Colour type and depth of what both libraries give alike."""
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples per pixel
+
+# it reports what libpng only warns about; a logger without handlers would print that among our progress
+logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
 
 def read_png(data: bytes, contract: InputContract, limits: Limits) -> Plane:
     """Grey of a PNG: `uint8`, or `uint16` where the file holds 16-bit grey."""
-    from PIL.PngImagePlugin import PngImageFile
-
     if len(data) < 33:
         raise Refused(Kind.TRUNCATED, "the file ends within its header")
     if data[12:16] != b"IHDR":
         raise Refused(Kind.CORRUPT, "the first chunk is not the header")
-    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     if colour not in _SAMPLES:
         raise Refused(Kind.CORRUPT, f"colour type {colour} does not exist")
     check_extent(width, height, _SAMPLES[colour] * max(depth / 8, 1), limits)
     check_chunks(data)
+    if (colour, depth) in _PLAIN and not interlaced:
+        return Plane((_plain(data),), width, height)
+    return read_any_png(data)
+
+
+def read_any_png(data: bytes) -> Plane:
+    """Grey of any PNG that has passed the checks, by Pillow."""
+    from PIL.PngImagePlugin import PngImageFile
+
     with PngImageFile(BytesIO(data)) as picture:
         return grey_plane(picture)
+
+
+def _plain(data: bytes) -> NDArray[Any]:
+    """`uint8[H, W]` or `uint16[H, W]` by libpng, alpha dropped and colour weighed as Pillow does it."""
+    import imagecodecs
+
+    pixels: NDArray[Any] = imagecodecs.png_decode(data)
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] == 2:
+        return pixels[:, :, 0]
+    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def check_chunks(data: bytes) -> None:

@@ -1,22 +1,20 @@
 """From the grey values of a file to the model's `uint8[S, S]`: steps 2 to 6 of contract.py.
 
-Large pictures are first averaged over whole blocks of pixels, straight from the file's integers, and only the
-small result is resized finely. That is where the time goes, so it is written as sums of strided slices: no
-copy of the full picture is made, which for 16-bit radiographs is several times faster than resizing in
-floating point.
+Large pictures are first averaged over whole blocks of pixels, straight from the file's integers (blocks.py), and
+only the small result is resized finely.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mxbatch.engine.decode.blocks import block_means
 from mxbatch.engine.decode.contract import InputContract
 from mxbatch.engine.decode.fault import Kind, Refused
 from mxbatch.engine.decode.plane import LUMA, Plane
+from mxbatch.engine.decode.ranks import tails
 from mxbatch.engine.decode.upright import upright
 
 _ROUNDING = 1e-5
@@ -50,38 +48,19 @@ def reduce(plane: Plane, size: int) -> NDArray[np.float32]:
     return np.asarray(picture.resize((to_width, to_height), Image.Resampling.BICUBIC, box=box))
 
 
-def block_means(channel: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """Means over `factor` x `factor` blocks, `float32[ceil(H / factor), ceil(W / factor)]`.
-
-    Blocks at the right and lower edges average the pixels that they have.
-    """
-    if factor == 1:
-        return channel.astype(np.float32)
-    return _row_means(_row_means(channel, factor).T, factor).T
-
-
-def _row_means(rows: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """Means of each `factor` rows that follow each other."""
-    sums = rows[::factor].astype(np.float32)
-    for offset in range(1, min(factor, len(rows))):
-        part = rows[offset::factor]
-        sums[: len(part)] += part
-    sums[:-1] /= factor
-    sums[-1] /= len(rows) - factor * (len(sums) - 1)
-    return sums
-
-
 def window(
     grey: NDArray[np.float32], percentiles: tuple[float, float], *, inverted: bool
 ) -> NDArray[np.uint8]:
     """Stretch `[h, w]` so that its `percentiles` become 0 and 255, round and clip."""
-    low, high = np.percentile(grey, percentiles).tolist()
+    low, high = tails(grey, *percentiles)
     if not high - low > _ROUNDING * max(abs(low), abs(high)):
         raise Refused(
             Kind.BLANK, f"{percentiles[0]:g} to {percentiles[1]:g} % of the picture have one grey level"
         )
-    levels = (grey - np.float32(low)) * np.float32(255 / (high - low))
-    picture: NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    levels = grey - np.float32(low)
+    levels *= np.float32(255 / (high - low))
+    np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
+    picture = levels.astype(np.uint8)
     return 255 - picture if inverted else picture
 
 

@@ -74,6 +74,10 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
     Opened without blocking, so that a pipe named like a radiograph cannot stop a run. Looked at before it is
     read, so that junk costs its first bytes and not its size. Read one byte further than its size, so that a
     file that someone is still writing is put off instead of called truncated.
+
+    Read and not mapped: where a mapped file shrinks under its reader, as on a share it may, the process dies of
+    SIGBUS, and here it is put off. Mapping would save the copy, but its checksum needs every byte anyway, and
+    beside that the copy is a twelfth (docs/performance.md).
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

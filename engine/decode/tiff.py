@@ -8,10 +8,12 @@ that also tells a truncated file apart from a broken one.
 from __future__ import annotations
 
 import logging
+import math
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.decode.dicom_codecs import Shape, j2k_shape, jpeg_shape
@@ -59,7 +61,7 @@ def read_tiff(data: bytes, contract: InputContract, limits: Limits) -> Plane:
             page = _largest(file)
             _check(page, data, limits)
             # samples in planes, depth, rows, columns, samples within pixels
-            pixels = page.asarray(squeeze=False, maxworkers=1)
+            pixels = _view(page, data) if page.is_final else page.asarray(squeeze=False, maxworkers=1)
             colormap = page.colormap if page.photometric == _PALETTE else None
     except tifffile.TiffFileError as error:
         raise Refused(Kind.CORRUPT, str(error)) from error
@@ -70,6 +72,14 @@ def read_tiff(data: bytes, contract: InputContract, limits: Limits) -> Plane:
     return Plane(
         channels_of(list(samples)), page.imagewidth, page.imagelength, page.photometric == _WHITE_IS_ZERO
     )
+
+
+def _view(page: TiffPage, data: bytes) -> NDArray[Any]:
+    """The pixels of a page that is one piece and not compressed, where they lie in the file."""
+    if page.dtype is None:
+        raise ValueError("its pixels have no type")
+    dtype = np.dtype(page.parent.byteorder + page.dtype.char)
+    return np.frombuffer(data, dtype, math.prod(page.shaped), page.dataoffsets[0]).reshape(page.shaped)
 
 
 def _largest(file: Any) -> TiffPage:

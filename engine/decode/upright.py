@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mxbatch.engine.decode.blocks import block_means
+
 _GRID = 96
 """Cells of the silhouette along the longest side, at least: enough for an angle, too few for noise to matter."""
 _TISSUE, _THIN = 64, 100
@@ -108,8 +110,9 @@ def _direction(dx: F64, dy: F64, thin: NDArray[np.bool_]) -> tuple[float, float]
 
 
 def _cell_means(picture: NDArray[np.uint8], cell: int) -> NDArray[np.float32]:
-    """Means of whole cells, `float32[h // cell, w // cell]`; what is left over at the edges is not looked at."""
+    """Means of whole cells, `float32[h // cell, w // cell]`; what is left over at the edges is not looked at.
+
+    Of a side shorter than a cell all is looked at.
+    """
     rows, columns = (max(1, side // cell) for side in picture.shape)
-    cells = picture[: rows * cell, : columns * cell].reshape(rows, min(cell, picture.shape[0]), columns, -1)
-    means: NDArray[np.float32] = cells.mean(axis=(1, 3), dtype=np.float32)
-    return means
+    return block_means(picture[: rows * cell, : columns * cell], cell)

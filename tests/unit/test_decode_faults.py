@@ -132,6 +132,14 @@ def test_a_png_whose_pixels_changed_is_refused_although_they_still_inflate():
     assert code_of(picture(bytes(changed))) == "MX-D202"
 
 
+@pytest.mark.parametrize("rows", [0, 1, 39])
+def test_a_png_whose_rows_are_missing_within_whole_chunks_is_refused(rows):
+    """Pillow gives the missing rows as black."""
+    lines = [b"\0" + row.tobytes() for row in corpus.mouse(40, 50)]
+    assert code_of(corpus.png_of_rows(lines, (40, 50))) is None
+    assert code_of(corpus.png_of_rows(lines[:rows], (40, 50))) == "MX-D202"
+
+
 def test_a_jpeg_that_libjpeg_only_warns_about_is_corrupt():
     data = corpus.jpeg(restart_marker_rows=1)
     markers = [at for at in range(len(data) - 1) if data[at] == 0xFF and 0xD0 <= data[at + 1] <= 0xD7]
