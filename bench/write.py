@@ -21,9 +21,10 @@ from mxbatch.bench.result import Figure, Result, Subject, Table, rates
 from mxbatch.engine.archive.open import open_archive
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.feed import Loaded
-from mxbatch.engine.ledger import Output, write_atomically
+from mxbatch.engine.ledger import Output
 from mxbatch.engine.plan import Shard, ShardSizes, make_plan
 from mxbatch.engine.rows import Outcome, calls_table, quarantine_table
+from mxbatch.engine.storage import write_atomically
 
 RUN_ID = "00001-bench"
 
@@ -47,7 +48,7 @@ def measure_write(sources: Sequence[Path], bundle: Bundle, *, rounds: int, radio
             made = time.perf_counter()
             output.commit(RUN_ID, number, calls, quarantine)
             committed = time.perf_counter()
-            content = output.calls_part(RUN_ID, number).read_bytes()
+            content = output.store.open(output.calls_part(RUN_ID, number)).read()
             begun = time.perf_counter()
             write_atomically(Path(folder) / "bare" / f"{number}", content)
             bare_s.append(time.perf_counter() - begun)

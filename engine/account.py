@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mxbatch.engine.archive.index import KEY
 from mxbatch.engine.errors import EnvironmentFault
-from mxbatch.engine.ledger import Output, read_part
+from mxbatch.engine.ledger import Output
 from mxbatch.engine.plan import Plan, Shard
 
 
@@ -29,11 +29,15 @@ class Account:
 def settle(output: Output, run_id: str, plan: Plan) -> Account:
     """Count the run's files. Raises EnvironmentFault: MX-E007 when a specimen is missing, twice or unknown."""
     account = Account()
-    for number in plan.sizes:
+    beside = output.quarantined(run_id)
+    called = output.read_parts((output.calls_part(run_id, number) for number in plan.sizes), KEY)
+    refused = output.read_parts(
+        (output.quarantine_part(run_id, number) for number in plan.sizes if number in beside),
+        ["path", "code"],
+    )
+    for number, calls in zip(plan.sizes, called, strict=True):
         shard = plan.shard(number)
-        calls = read_part(output.calls_part(run_id, number), KEY)
-        path = output.quarantine_part(run_id, number)
-        rows = read_part(path, ["path", "code"]).to_pylist() if path.exists() else []
+        rows = next(refused).to_pylist() if number in beside else []
         account.by_code.update(row["code"] for row in rows)
         account.counts.update(settle_shard(shard, _keys(calls), {row["path"] for row in rows}))
     return account

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mxbatch.engine.archive.index import KEY
-from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, RunRecord, read_part
+from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, RunRecord
 
 TOO_MANY_PIXELS = r"^MX-D\d03$"
 
@@ -47,10 +47,11 @@ def read_history(output: Output, *, max_megapixels: int = 64) -> History:
 def settled_rows(output: Output, record: RunRecord) -> tuple[pa.Table, pa.Table]:
     """The plan's rows (work id, key, path) whose shards are committed, and the quarantine of these shards."""
     committed = sorted(output.committed(record.run_id))
+    beside = output.quarantined(record.run_id)
     plan = output.plan(record.run_id).table.select(["shard", "work_id", *KEY, "path"])
     planned = plan.filter(pc.is_in(plan["shard"], pa.array(committed, pa.int32())))
-    parts = (output.quarantine_part(record.run_id, number) for number in committed)
-    tables = [read_part(path) for path in parts if path.exists()]
+    parts = (output.quarantine_part(record.run_id, number) for number in committed if number in beside)
+    tables = output.read_parts(parts)
     return planned, pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables], promote_options="permissive")
 
 

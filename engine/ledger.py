@@ -1,4 +1,4 @@
-"""The run folder: where a part is committed or absent, and nothing in between.
+"""The run folder, on a file system or in an object store: a part is committed or absent, and nothing in between.
 
     calls/run=<id>/part-00000.parquet        one row per specimen
     quarantine/run=<id>/part-00000.parquet   one row per radiograph that could not be used
@@ -6,21 +6,18 @@
     report.html                              the same for people, written anew after every run
     runs/.lock                               held by the run that writes
 
-Every file is written under a temporary name, fsynced, renamed, and its folder fsynced. A shard's quarantine is
-in place before its calls, so that the calls part alone says that the shard is committed; a shard without a
-single call leaves an empty part for that reason. Names follow from run and shard, so doing a shard twice
-replaces a file by its equal.
+Every file is there whole or not at all (storage.py). A shard's quarantine is in place before its calls, so that the
+calls part alone says that the shard is committed; a shard without a single call leaves an empty part for that reason.
+Names follow from run and shard, so doing a shard twice replaces a file by its equal.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import shutil
-import socket
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -30,8 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mxbatch.engine.archive.index import KEY
-from mxbatch.engine.errors import EnvironmentFault, OutputLocked, from_os_error
+from mxbatch.engine.errors import EnvironmentFault
 from mxbatch.engine.plan import Plan, part_name
+from mxbatch.engine.storage import Place, open_store, within, write_atomically
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -94,172 +92,161 @@ class RunRecord:
 
 
 class Output:
-    """The folder given to `--out`."""
+    """What is at the place given to `--out`. Files have names, with slashes, relative to it."""
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-        self.runs_folder = self.root / "runs"
+    def __init__(self, root: Place) -> None:
+        self.store = open_store(root)
+        self.root = self.store.root
 
     @property
     def exists(self) -> bool:
-        return self.runs_folder.is_dir()
+        return bool(self.store.names("runs"))
 
-    def run_folder(self, run_id: str) -> Path:
-        return self.runs_folder / run_id
+    def where(self, name: str) -> Place:
+        """The file as a user finds it."""
+        return within(self.root, name)
+
+    def run_folder(self, run_id: str) -> str:
+        return f"runs/{run_id}"
+
+    def calls_folder(self, run_id: str) -> str:
+        return f"calls/run={run_id}"
+
+    def quarantine_folder(self, run_id: str) -> str:
+        return f"quarantine/run={run_id}"
+
+    def calls_part(self, run_id: str, number: int) -> str:
+        return f"{self.calls_folder(run_id)}/{part_name(number)}.parquet"
+
+    def quarantine_part(self, run_id: str, number: int) -> str:
+        return f"{self.quarantine_folder(run_id)}/{part_name(number)}.parquet"
 
     def worker_log(self, run_id: str) -> Path:
         """What workers and the libraries in them said; removed at the end of a run that has nothing in it."""
-        return self.run_folder(run_id) / "workers.log"
-
-    def calls_folder(self, run_id: str) -> Path:
-        return self.root / "calls" / f"run={run_id}"
-
-    def quarantine_folder(self, run_id: str) -> Path:
-        return self.root / "quarantine" / f"run={run_id}"
+        return self.store.log_file(f"{self.run_folder(run_id)}/workers.log")
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the output. The kernel lets go of it with the process, however that ends.
+    def lock(self, lost: Callable[[str], None] = lambda why: None) -> Iterator[None]:
+        """Hold the output against other runs; `lost` is told when that ends too early (claims.py).
 
         Raises OutputLocked at once when another run holds it.
         """
-        path = self.runs_folder / ".lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = path.open("a+")
-        except OSError as error:
-            raise from_os_error(error, path) from None
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                handle.seek(0)
-                holder = handle.read().strip() or "a run that left no name"
-                raise OutputLocked("MX-L001", f"held by {holder}", path=self.root) from None
-            handle.truncate(0)
-            handle.write(f"process {os.getpid()} on {socket.gethostname()}")
-            handle.flush()
-            self._sweep()
+        with self.store.lock(lost):
+            for run_id in self._run_ids():  # of a run that a crash caught before its record was written
+                if not self.has_run(run_id):
+                    self.discard(run_id)
             yield
 
-    def _sweep(self) -> None:
-        """Remove what a crash left: temporary files, and run folders that never got their record."""
-        for pattern in (".*.tmp", "*/*/.*.tmp"):
-            for path in self.root.glob(pattern):
-                path.unlink(missing_ok=True)
-        for folder in self.runs_folder.iterdir():
-            if folder.is_dir() and not (folder / "run.json").exists():
-                shutil.rmtree(folder)
+    def has_run(self, run_id: str) -> bool:
+        return self.store.exists(f"{self.run_folder(run_id)}/run.json")
 
     def runs(self) -> list[RunRecord]:
         """Every run, oldest first: by its number, never by the clock."""
-        if not self.exists:
-            return []
-        return [_read_record(path) for path in sorted(self.runs_folder.glob("*/run.json"), key=_run_order)]
+        run_ids = sorted(self._run_ids(), key=lambda run_id: (_number(run_id), run_id))
+        return [record for run_id in run_ids if (record := self._record(run_id))]
 
     def next_run_id(self, stamp: str) -> str:
         """A new id that sorts after every other, also when the clock was set back: `00007-20261120T105021Z`."""
-        names = [path.name for path in self.runs_folder.glob("[0-9]*")]
-        names += [path.name.removeprefix("run=") for path in (self.root / "calls").glob("run=*")]
+        names = [name for name in self._run_ids() if name[0].isdigit()]
+        names += [name.removeprefix("run=") for name in self.store.names("calls") if name.startswith("run=")]
         return f"{1 + max((_number(name) for name in names), default=0):05d}-{stamp}"
 
     def begin(self, record: RunRecord, plan: Plan) -> None:
         """Write plan and record. The record comes last: a run without one never began."""
-        folder = self.run_folder(record.run_id)
-        write_parquet(folder / "plan.parquet", plan.table)
+        self.store.write(f"{self.run_folder(record.run_id)}/plan.parquet", parquet(plan.table))
         self.write_record(record)
 
     def write_record(self, record: RunRecord) -> None:
         text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self.run_folder(record.run_id) / "run.json", text.encode())
+        self.store.write(f"{self.run_folder(record.run_id)}/run.json", text.encode())
 
     def plan(self, run_id: str) -> Plan:
-        path = self.run_folder(run_id) / "plan.parquet"
+        name = f"{self.run_folder(run_id)}/plan.parquet"
         try:
-            return Plan(pq.read_table(path, partitioning=None, page_checksum_verification=True))
+            table = pq.read_table(self.store.open(name), partitioning=None, page_checksum_verification=True)
+            return Plan(table)
         except (OSError, pa.ArrowException, KeyError) as error:
-            raise EnvironmentFault("MX-E008", str(error), path=path) from None
+            raise EnvironmentFault("MX-E008", str(error), path=self.where(name)) from None
 
     def discard(self, run_id: str) -> None:
         """Take back a run that never committed anything."""
-        shutil.rmtree(self.run_folder(run_id), ignore_errors=True)
+        self.store.remove_folder(self.run_folder(run_id))
 
     def commit(self, run_id: str, number: int, calls: pa.Table, quarantine: pa.Table) -> None:
         """Make the results of one shard visible, all or none."""
-        name = f"{part_name(number)}.parquet"
-        beside = self.quarantine_folder(run_id) / name
+        beside = self.quarantine_part(run_id, number)
         if quarantine.num_rows:
-            write_parquet(beside, quarantine)
+            self.store.write(beside, parquet(quarantine))
         else:
-            beside.unlink(missing_ok=True)
-        write_parquet(self.calls_folder(run_id) / name, calls)
+            self.store.remove(beside)
+        self.store.write(self.calls_part(run_id, number), parquet(calls))
 
     def committed(self, run_id: str) -> set[int]:
         """Numbers of the shards whose results are in place."""
-        return {_number(path.name) for path in self.calls_folder(run_id).glob("part-*.parquet")}
+        return self._parts(self.calls_folder(run_id))
 
-    def calls_part(self, run_id: str, number: int) -> Path:
-        return self.calls_folder(run_id) / f"{part_name(number)}.parquet"
+    def quarantined(self, run_id: str) -> set[int]:
+        """Numbers of the shards that have a quarantine, whether they are committed or not yet."""
+        return self._parts(self.quarantine_folder(run_id))
 
-    def quarantine_part(self, run_id: str, number: int) -> Path:
-        return self.quarantine_folder(run_id) / f"{part_name(number)}.parquet"
+    def read_part(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A committed file, its page checksums verified. Raises EnvironmentFault (MX-E009)."""
+        names = None if columns is None else list(columns)
+        try:
+            return pq.read_table(
+                self.store.open(name), partitioning=None, columns=names, page_checksum_verification=True
+            )
+        except (OSError, pa.ArrowException) as error:
+            raise EnvironmentFault("MX-E009", str(error), path=self.where(name)) from None
+
+    def read_parts(self, names: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Each of them in turn; from a store that is far away, those that come next are on their way meanwhile."""
+        at_once = self.store.readers
+        if at_once == 1:
+            yield from (self.read_part(name, columns) for name in names)
+            return
+        with ThreadPoolExecutor(at_once) as readers:
+            coming: deque[Future[pa.Table]] = deque()
+            for name in names:
+                coming.append(readers.submit(self.read_part, name, columns))
+                if len(coming) > at_once:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+    def _parts(self, folder: str) -> set[int]:
+        names = self.store.names(folder)
+        return {_number(name) for name in names if name.startswith("part-") and name.endswith(".parquet")}
+
+    def _run_ids(self) -> list[str]:
+        """Folders of runs, in no order; some may have no record."""
+        names = self.store.names("runs")
+        return [name.removesuffix("/") for name in names if name.endswith("/") and not name.startswith(".")]
+
+    def _record(self, run_id: str) -> RunRecord | None:
+        name = f"{self.run_folder(run_id)}/run.json"
+        known = {entry.name for entry in fields(RunRecord)}
+        try:
+            values = json.loads(self.store.open(name).read())
+            return RunRecord(**{key: value for key, value in values.items() if key in known})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise EnvironmentFault("MX-E008", str(error), path=self.where(name)) from None
 
 
-def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A committed file, its page checksums verified. Raises EnvironmentFault (MX-E009)."""
-    names = None if columns is None else list(columns)
-    try:
-        return pq.read_table(path, partitioning=None, columns=names, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise EnvironmentFault("MX-E009", str(error), path=path) from None
+def parquet(table: pa.Table) -> pa.Buffer:
+    """The bytes of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_atomically(path, sink.getvalue())
-
-
-def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
-    """`path` holds all of `content` or what it held before, whatever happens meanwhile.
-
-    Raises EnvironmentFault (disk full, no permission) and leaves no temporary file behind.
-    """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as handle:
-                handle.write(content)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise from_os_error(error, path) from None
-
-
-def _read_record(path: Path) -> RunRecord:
-    known = {entry.name for entry in fields(RunRecord)}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return RunRecord(**{name: value for name, value in values.items() if name in known})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise EnvironmentFault("MX-E008", str(error), path=path) from None
+    write_atomically(path, parquet(table))
 
 
 def _number(name: str) -> int:
     """The first number in a run's or a part's name."""
     match = re.search(r"\d+", name)
     return int(match.group()) if match else 0
-
-
-def _run_order(path: Path) -> tuple[int, str]:
-    return _number(path.parent.name), path.parent.name

@@ -24,9 +24,10 @@ import pyarrow.parquet as pq
 
 from mxbatch.engine.calls import TREE, Thresholds, call_columns, calls_schema
 from mxbatch.engine.errors import EnvironmentFault, UsageError
-from mxbatch.engine.ledger import write_parquet
+from mxbatch.engine.ledger import Output, write_parquet
 from mxbatch.engine.model_store import resolve_model
 from mxbatch.engine.results import existing_output, read_calls
+from mxbatch.engine.storage import Place, require_path
 from mxbatch.engine.taxonomy import Taxonomy, read_taxonomy
 
 CALL_COLUMNS = ("call", "l2_calls", "l3_calls", "mp_terms", "review")
@@ -56,7 +57,7 @@ class Recalled:
 
 
 def recall(
-    out: Path | str,
+    out: Place,
     *,
     to: Path,
     thresholds: Path | None = None,
@@ -76,14 +77,15 @@ def recall(
     output = existing_output(out)
     if (thresholds is None) == (model is None):
         raise UsageError("MX-U001", "thresholds come from a file or from a bundle, one of the two")
-    folders = [(output.root / name).resolve() for name in ("calls", "quarantine", "runs")]
+    require_path(to)
+    folders = [Path(output.where(name)).resolve() for name in ("calls", "quarantine", "runs")]
     if any(to.resolve().is_relative_to(folder) for folder in folders):
         raise UsageError(
             "MX-U001", "this would stand among the parts of the runs", path=to, fix="name another file"
         )
 
     calls, model_id = _rows_of_one_model(read_calls(out), scored_by)
-    taxonomy = _stored_taxonomy(output.root, model_id)
+    taxonomy = _stored_taxonomy(output, model_id)
     if thresholds is not None:
         new, source = _read_thresholds(thresholds, taxonomy), str(thresholds)
     else:
@@ -134,28 +136,29 @@ def _rows_of_one_model(calls: pa.Table, wanted: str | None) -> tuple[pa.Table, s
     return calls.filter(pc.equal(calls["model_id"], model_id)), model_id
 
 
-def _stored_taxonomy(root: Path, model_id: str) -> Taxonomy:
+def _stored_taxonomy(output: Output, model_id: str) -> Taxonomy:
     """The tree by which the model's parts were called."""
-    output = existing_output(root)
     for record in reversed(output.runs()):
         numbers = sorted(output.committed(record.run_id)) if record.model_id == model_id else []
         if numbers:
-            path = output.calls_part(record.run_id, numbers[0])
+            name = output.calls_part(record.run_id, numbers[0])
             break
     else:
-        raise EnvironmentFault("MX-E009", f"no part by {model_id} can be found", path=root, fix="restore it")
+        what = f"no part by {model_id} can be found"
+        raise EnvironmentFault("MX-E009", what, path=output.root, fix="restore it")
     try:
-        stored = {k.decode(): v.decode() for k, v in (pq.read_schema(path).metadata or {}).items()}
+        metadata = pq.read_schema(output.store.open(name)).metadata or {}
+        stored = {k.decode(): v.decode() for k, v in metadata.items()}
         if TREE in stored:
             return Taxonomy.from_dict(json.loads(stored[TREE]))
     except (OSError, pa.ArrowException, ValueError, UsageError) as error:
-        raise EnvironmentFault("MX-E009", str(error), path=path) from None
+        raise EnvironmentFault("MX-E009", str(error), path=output.where(name)) from None
     built_in = read_taxonomy()
     if stored.get("mxbatch.taxonomy") != f"{built_in.name} {built_in.version}":
         raise EnvironmentFault(
             "MX-E009",
             f"the part names the taxonomy {stored.get('mxbatch.taxonomy')!r} and does not hold it",
-            path=path,
+            path=output.where(name),
             fix="score the archive again with this mxbatch",
         )
     return built_in

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,22 +12,25 @@ import pyarrow.compute as pc
 from mxbatch.engine.archive.index import KEY
 from mxbatch.engine.errors import UsageError
 from mxbatch.engine.history import radiograph_names, settled_rows
-from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, read_part
+from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output
+from mxbatch.engine.storage import Place
 
 
-def read_calls(out: Path | str, *, history: bool = False) -> pa.Table:
+def read_calls(out: Place, *, history: bool = False) -> pa.Table:
     """The calls of a run folder: the newest row per specimen, or with `history` every row ever committed.
 
+    `out` is what was given to `--out`, a path or `s3://BUCKET/PREFIX`.
     Newest is by the number of the run, so a clock that was set back changes nothing. Rows of a run that is
     still going, or was killed, count as soon as their part is committed. Raises UsageError (MX-U005) where
     there is no run folder.
     """
     output = existing_output(out)
-    tables = [
-        read_part(output.calls_part(record.run_id, number))
+    parts = [
+        output.calls_part(record.run_id, number)
         for record in output.runs()
         for number in sorted(output.committed(record.run_id))
     ]
+    tables = list(output.read_parts(parts))
     if not tables:
         raise UsageError("MX-U005", "no call has been committed yet", path=output.root)
     calls = pa.concat_tables(tables, promote_options="permissive")
@@ -42,7 +44,7 @@ def newest(calls: pa.Table) -> pa.Table:
     return calls.take(last.take(pc.sort_indices(last)))
 
 
-def read_quarantine(out: Path | str) -> pa.Table:
+def read_quarantine(out: Place) -> pa.Table:
     """Radiographs that cannot be used as things stand: `QUARANTINE_SCHEMA`, a row per radiograph.
 
     A radiograph leaves this table when a later run takes it up again and can use it.
@@ -58,14 +60,14 @@ def read_quarantine(out: Path | str) -> pa.Table:
     return pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *current.values()])
 
 
-def existing_output(out: Path | str) -> Output:
+def existing_output(out: Place) -> Output:
     output = Output(out)
     if not output.exists:
         raise UsageError("MX-U005", "there is no run here", path=output.root)
     return output
 
 
-def run_states(out: Path | str) -> list[dict[str, Any]]:
+def run_states(out: Place) -> list[dict[str, Any]]:
     """The runs of a folder as `mxbatch status` shows them: run.json, and how many shards are committed."""
     output = existing_output(out)
     return [

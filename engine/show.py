@@ -15,6 +15,7 @@ from rich.text import Text
 
 from mxbatch.engine.errors import one_line
 from mxbatch.engine.provenance import LEARNED_FROM
+from mxbatch.engine.storage import Place, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,8 +43,8 @@ def show_summary(summary: Summary) -> None:
         return
     for record in summary.runs:
         _show_record(record)
-    say(f"  calls       {shown(summary.out / 'calls')}")
-    say(f"  report      {shown(summary.out / 'report.html')}")
+    say(f"  calls       {shown(within(summary.out, 'calls'))}")
+    say(f"  report      {shown(within(summary.out, 'report.html'))}")
     if summary.quarantined:
         say(f"  quarantine  mxbatch quarantine {shown(summary.out)}")
     _warn(LEARNED_FROM[summary.learned_from].warning, indent="  ")
@@ -89,7 +90,7 @@ def show_index(archive: Archive) -> None:
         console.print(tabulate(["code", "radiographs", "for example"], rows))
 
 
-def show_runs(out: Path, states: Sequence[Mapping[str, Any]]) -> None:
+def show_runs(states: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
             state["run_id"],
@@ -173,10 +174,10 @@ def say(line: str) -> None:
     console.print(Text(one_line(line)))
 
 
-def shown(path: Path) -> Path:
-    """The path as a user would type it here."""
+def shown(place: Place) -> Place:
+    """The place as a user would type it here."""
     here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    return place.relative_to(here) if isinstance(place, Path) and place.is_relative_to(here) else place
 
 
 def counted(number: int, noun: str) -> str:

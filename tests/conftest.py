@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import compiled
 import pytest
+import s3_server
 from hypothesis import settings
 
 from mxbatch.engine.bundle import Bundle, write_untrained
@@ -46,6 +48,24 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def compiled_cache(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For XDG_CACHE_HOME: its engine cache holds `small_bundle`, compiled by inductor in float32. Takes 15 s, once."""
     return compiled.build(small_bundle, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def _listening() -> Iterator[s3_server.Server]:
+    if find_spec("moto") is None:
+        pytest.skip("moto is not installed: pip install 'mxbatch[test]'")
+    server = s3_server.Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def s3(_listening: s3_server.Server) -> Iterator[s3_server.Server]:
+    """An object store, with its credentials in the environment."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in s3_server.ENVIRONMENT.items():
+            environment.setenv(name, value)
+        yield _listening
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from mxbatch.engine.errors import EnvironmentFault, UsageError
-from mxbatch.engine.ledger import write_atomically
+from mxbatch.engine.storage import write_atomically
 
 FILE = "checkpoint.pt"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from mxbatch.engine.ledger import write_atomically
+from mxbatch.engine.storage import write_atomically
 from mxbatch.engine.taxonomy import LEVELS
 from mxbatch.trainer.history import Row
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mxbatch.engine.show import console, counted, say, show_summary, shown, tabulate
+from mxbatch.engine.storage import within
 
 if TYPE_CHECKING:
     from mxbatch.engine.score import Summary
@@ -81,7 +82,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
 
 def show_demo(folder: Path, summary: Summary) -> None:
     show_summary(summary)
-    calls = shown(summary.out / "calls")
+    calls = shown(within(summary.out, "calls"))
     say("")
     say("Read the calls:")
     say(f"  pandas  pandas.read_parquet({str(calls)!r})")

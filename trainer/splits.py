@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mxbatch.engine.archive.index import KEY
 from mxbatch.engine.errors import UsageError
-from mxbatch.engine.ledger import write_atomically
+from mxbatch.engine.storage import write_atomically
 from mxbatch.engine.taxonomy import Taxonomy
 from mxbatch.trainer.bootstrap import NO_LINE
 

@@ -19,7 +19,8 @@ class Job:
 
     run_id: str
     archive: Path
-    out: Path
+    out: str
+    """The address of the output's storage."""
     bundle: Path
     device: str
     """`cpu` or `cuda:<n>`."""

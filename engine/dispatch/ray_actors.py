@@ -40,10 +40,8 @@ class Host:
 
         if __version__ != driver_version:
             raise RuntimeError(f"mxbatch {__version__} is installed there, {driver_version} runs here")
-        output = Output(job.out)
-        folder = output.run_folder(job.run_id)
-        log = output.worker_log(job.run_id) if folder.is_dir() else Path("/dev/null")
-        with log.open("ab") as words:
+        log = Output(job.out).worker_log(job.run_id)
+        with (log if log.parent.is_dir() else Path("/dev/null")).open("ab") as words:
             self._process = WorkerProcess(replace(job, bundle=unpacked(job.bundle, bundle[0])), words)
 
     def send(self, message: Any) -> None:

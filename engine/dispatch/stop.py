@@ -21,7 +21,11 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked: str = ""
-        """The signal's name, or nothing."""
+        """The signal's name, or another reason; empty while nobody has asked."""
+
+    def ask(self, why: str) -> None:
+        """From any thread."""
+        self.asked = self.asked or why
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -89,8 +89,9 @@ def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
     started = time.perf_counter()
     job: Job = inbox.get()
     output = Output(job.out)
-    if not output.run_folder(job.run_id).is_dir():
-        raise EnvironmentFault("MX-E013", "the run's folder is not here", path=output.run_folder(job.run_id))
+    if not output.has_run(job.run_id):
+        where = output.where(output.run_folder(job.run_id))
+        raise EnvironmentFault("MX-E013", "the run's folder is not here", path=where)
     bundle = read_bundle(job.bundle)
     runtime = runtime_named(job.runtime)
     engines = job.engines or engines_folder()

@@ -9,34 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 
 from mxbatch import __version__
 from mxbatch.engine.calls import calls_schema
 from mxbatch.engine.errors import one_line
-from mxbatch.engine.ledger import Output, write_atomically
+from mxbatch.engine.ledger import Output
 from mxbatch.engine.report.facts import Facts, report_facts
 from mxbatch.engine.results import existing_output, read_calls, read_quarantine
+from mxbatch.engine.storage import Place
 from mxbatch.engine.taxonomy import Taxonomy, read_taxonomy
 
 LONGEST = 64
 """Characters of a name from the archive; of a longer one both ends are shown, since a path's end tells most."""
 
 
-def write_report(output: Output, taxonomy: Taxonomy | None = None) -> Path:
-    """Write `report.html` into the run folder, from what is committed there, and return its path.
+def write_report(output: Output, taxonomy: Taxonomy | None = None) -> Place:
+    """Write `report.html` into the run folder, from what is committed there, and return its place.
 
     `taxonomy` gives the nodes their titles and places in the tree; None takes the built-in one. Raises
     UsageError (MX-U005) where there is no run folder and EnvironmentFault where the page cannot be written.
     """
     tree = taxonomy or read_taxonomy()
-    runs = existing_output(output.root).runs()
+    runs = existing_output(output.store.address).runs()
     committed = any(output.committed(record.run_id) for record in runs)
-    calls = read_calls(output.root) if committed else calls_schema(tree).empty_table()
-    page = render(report_facts(calls, read_quarantine(output.root), runs, tree))
-    path = output.root / "report.html"
-    write_atomically(path, page.encode())
-    return path
+    calls = read_calls(output.store.address) if committed else calls_schema(tree).empty_table()
+    page = render(report_facts(calls, read_quarantine(output.store.address), runs, tree))
+    output.store.write("report.html", page.encode())
+    return output.where("report.html")
 
 
 def render(facts: Facts) -> str:

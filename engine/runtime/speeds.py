@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.errors import EnvironmentFault
-from mxbatch.engine.ledger import write_atomically
 from mxbatch.engine.runtime.cache import entry_path
 from mxbatch.engine.runtime.encoder import EngineSpec, Runtime
+from mxbatch.engine.storage import write_atomically
 
 FASTEST = 0
 """In place of a batch: the trial that looked for the fastest."""

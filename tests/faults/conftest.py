@@ -53,7 +53,7 @@ class Session:
     """One `mxbatch.score` in a process group of its own."""
 
     def __init__(
-        self, archive: Path, out: Path, bundle: Bundle, *options: object, **environment: str
+        self, archive: Path, out: Path | str, bundle: Bundle, *options: object, **environment: str
     ) -> None:
         command = [
             "score",
@@ -97,7 +97,7 @@ class Session:
             time.sleep(0.01)
 
 
-def rows(out: Path) -> pa.Table:
+def rows(out: Path | str) -> pa.Table:
     """Every row ever committed, without what may differ between two runs, in the order of the specimens."""
     table = read_calls(out, history=True).drop_columns(["run_id", "scored_at"])
     return table.sort_by([(name, "ascending") for name in KEY]).combine_chunks()

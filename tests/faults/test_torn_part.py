@@ -15,7 +15,7 @@ from mxbatch.engine import score as score_module
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.dispatch.job import Tally
 from mxbatch.engine.errors import EnvironmentFault
-from mxbatch.engine.ledger import read_part
+from mxbatch.engine.ledger import Output
 from mxbatch.engine.progress import Silent
 from mxbatch.engine.results import read_calls, read_quarantine
 from mxbatch.engine.score import Summary, score
@@ -40,13 +40,14 @@ def scored(
 def test_a_part_torn_at_any_byte_is_an_error_that_names_it(scored: Scored, tmp_path: Path) -> None:
     scored()
     part = sorted(tmp_path.glob("out/calls/*/*.parquet"))[1]
+    output, name = Output(tmp_path / "out"), str(part.relative_to(tmp_path / "out"))
     whole = part.read_bytes()
     for length in reversed(range(len(whole))):
         os.truncate(part, length)
         with pytest.raises(EnvironmentFault, match=r"MX-E009 .*part-00001.parquet"):
-            read_part(part)
+            output.read_part(name)
     part.write_bytes(whole)
-    assert read_part(part).num_rows == 2
+    assert output.read_part(name).num_rows == 2
 
 
 def test_when_the_torn_part_is_removed_the_next_run_scores_its_specimens_again(

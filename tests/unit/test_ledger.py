@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from mxbatch.engine.account import settle_shard
 from mxbatch.engine.archive.index import INDEX_SCHEMA, KEY
 from mxbatch.engine.errors import EnvironmentFault, OutputLocked, UsageError
 from mxbatch.engine.history import read_history
-from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, RunRecord, write_atomically
+from mxbatch.engine.ledger import QUARANTINE_SCHEMA, Output, RunRecord
 from mxbatch.engine.plan import Plan, ShardSizes, make_plan
 from mxbatch.engine.results import read_calls, read_quarantine, run_states
+from mxbatch.engine.storage import write_atomically
 
 NOTHING = QUARANTINE_SCHEMA.empty_table()
 
@@ -182,13 +185,24 @@ def test_a_second_holder_is_turned_away_and_told_who_holds(tmp_path: Path) -> No
         pass
 
 
+def test_a_file_system_without_locks_is_refused_and_not_taken_for_a_held_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(EnvironmentFault, match=r"MX-E005 .*cannot be locked"), Output(tmp_path).lock():
+        pass
+
+
 def test_the_lock_sweeps_up_what_a_crash_left(tmp_path: Path) -> None:
     output = Output(tmp_path)
     output.begin(record("00001-a"), plan_of("one"))
     output.commit("00001-a", 0, calls("one"), NOTHING)
-    torn = output.calls_folder("00001-a") / ".part-00001.parquet.77.tmp"
+    torn = tmp_path / output.calls_folder("00001-a") / ".part-00001.parquet.77.tmp"
     torn.write_bytes(b"PAR1")
-    unborn = output.run_folder("00002-a")
+    unborn = tmp_path / output.run_folder("00002-a")
     unborn.mkdir()
     (unborn / "plan.parquet").write_bytes(b"")
     with output.lock():
@@ -201,11 +215,11 @@ def test_a_damaged_plan_or_record_is_one_clear_error(tmp_path: Path) -> None:
     output = Output(tmp_path)
     output.begin(record("00001-a"), plan_of("one"))
     output.commit("00001-a", 0, calls("one"), NOTHING)
-    plan = output.run_folder("00001-a") / "plan.parquet"
+    plan = tmp_path / output.run_folder("00001-a") / "plan.parquet"
     plan.write_bytes(plan.read_bytes()[:100])
     with pytest.raises(EnvironmentFault, match="MX-E008"):
         read_history(output)
-    (output.run_folder("00001-a") / "run.json").write_text("{")
+    (tmp_path / output.run_folder("00001-a") / "run.json").write_text("{")
     with pytest.raises(EnvironmentFault, match="MX-E008"):
         output.runs()
 
@@ -213,7 +227,7 @@ def test_a_damaged_plan_or_record_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_record_of_a_later_version_with_more_fields_is_still_read(tmp_path: Path) -> None:
     output = Output(tmp_path)
     output.begin(record("00001-a"), plan_of("one"))
-    path = output.run_folder("00001-a") / "run.json"
+    path = tmp_path / output.run_folder("00001-a") / "run.json"
     path.write_text(path.read_text().replace("{", '{"energy_kwh": 3,', 1))
     assert output.runs()[0].run_id == "00001-a"
     assert run_states(tmp_path)[0]["shards_committed"] == 0
@@ -247,7 +261,7 @@ def test_a_damaged_part_is_an_error_that_names_it(tmp_path: Path) -> None:
     output = Output(tmp_path)
     output.begin(record("00001-a"), plan_of("one"))
     output.commit("00001-a", 0, calls("one"), NOTHING)
-    part = output.calls_part("00001-a", 0)
+    part = tmp_path / output.calls_part("00001-a", 0)
     damaged = bytearray(part.read_bytes())
     damaged[40] ^= 1
     part.write_bytes(damaged)
