@@ -134,6 +134,17 @@ class Taxonomy:
         return tuple(node.name for node in self.nodes)
 
     @property
+    def questions(self) -> tuple[str, ...]:
+        """Ids of the parameters whose answers say normal or abnormal: all but lengths and what is not reliable."""
+        ids = (
+            parameter.id
+            for node in self.nodes
+            for parameter in node.parameters
+            if parameter.reliable and parameter.kind != "length"
+        )
+        return tuple(dict.fromkeys(ids))
+
+    @property
     def parents(self) -> tuple[int, ...]:
         """The index of each node's parent, always smaller than its own; -1 for the node of level 1."""
         return tuple(self.names.index(node.parent) if node.parent else -1 for node in self.nodes)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.taxonomy import read_taxonomy
@@ -49,6 +50,7 @@ def toy_dataset(specimens: int = 48, seed: int = 0) -> Dataset:
         views=np.concatenate([np.arange(1, count + 1) for count in counts]).astype(np.int64),
         first=first,
         labels=labels,
+        answers=_answers(labels),
         keys=tuple(("CENTRE", f"mouse-{n}", "IMPC_XRY_001", "2020-01-01") for n in range(specimens)),
         colonies=tuple(f"colony-{n}" for n in range(specimens)),
         centres=("CENTRE",) * specimens,
@@ -57,13 +59,21 @@ def toy_dataset(specimens: int = 48, seed: int = 0) -> Dataset:
     )
 
 
+def _answers(labels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each class was judged by the first of its questions; nobody answered the others."""
+    answers = np.full((len(labels), len(TAXONOMY.questions)), np.nan, np.float32)
+    for leaf in LEAVES:
+        answers[:, TAXONOMY.questions.index(TAXONOMY.nodes[leaf].parameters[0].id)] = labels[:, leaf]
+    return answers
+
+
 def toy_split(dataset: Dataset) -> Split:
     """Every third specimen validates, none tests."""
     order = np.arange(len(dataset.keys))
     return Split(train=order[order % 3 > 0], validation=order[order % 3 == 0], test=order[:0])
 
 
-def toy_recipe(head: str = "hierarchical", **training: Any) -> Recipe:
+def toy_recipe(head: str = "hierarchical", *, questions: bool = False, **training: Any) -> Recipe:
     """A recipe of some thousand weights; `training` is its table."""
     return Recipe.from_dict(
         {
@@ -71,7 +81,7 @@ def toy_recipe(head: str = "hierarchical", **training: Any) -> Recipe:
             "max_radiographs": 3,
             "views": ["dv", "lv", "forepaw"],
             "backbone": {"kind": "cae", "name": "toy", "widths": [4, 8], "latent": 8, "pool": "mean_peak"},
-            "head": {"kind": head, "width": 8},
+            "head": {"kind": head, "width": 8, "questions": questions},
             "input": {"size": SIDE},
             "training": {"batch": 8, **training},
         }
@@ -84,7 +94,9 @@ def stages(*levels: list[int], epochs: int = 1, **more: Any) -> list[dict[str, A
 
 def eventful_recipe() -> Recipe:
     """Every kind of phase, and every kind of chance."""
-    return toy_recipe(pretrain={"epochs": 2, "patch": 4}, stages=stages([1], [1, 2], [2, 3], epochs=2))
+    return toy_recipe(
+        questions=True, pretrain={"epochs": 2, "patch": 4}, stages=stages([1], [1, 2], [2, 3], epochs=2)
+    )
 
 
 def still_recipe() -> Recipe:

@@ -4,7 +4,7 @@ The engine's index, plan and loader decide what a specimen is and what a radiogr
 exactly what scoring will see.
 """
 
-# N specimens · R radiographs · T radiographs per specimen · K nodes · S side of the picture
+# N specimens · R radiographs · T radiographs per specimen · K nodes · Q questions · S side of the picture
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ class Dataset:
     """`[N + 1]`: specimen n has the radiographs `first[n]:first[n + 1]`, at least one."""
     labels: NDArray[np.float32]
     """`[N, K]`: 1 abnormal, 0 normal, NaN not known."""
+    answers: NDArray[np.float32]
+    """`[N, Q]`: the same of each of the taxonomy's questions."""
     keys: tuple[tuple[str, ...], ...]
     """The engine's `KEY`."""
     colonies: tuple[str, ...]
@@ -86,11 +88,12 @@ def load_dataset(
     if labelled:
         known = label(read_scores(opened.root, scores), keys, taxonomy)
         _check(known, scores or opened.root)
-        values_NK = known.values
+        values_NK, answers_NQ = known.values, known.answers
         for line in _remarks(known):
             tell(line)
     else:
         values_NK = np.full((len(keys), len(taxonomy.nodes)), np.nan, np.float32)
+        answers_NQ = np.full((len(keys), len(taxonomy.questions)), np.nan, np.float32)
 
     owners, wanted = _wanted(specimens, recipe)
     quarantined = [
@@ -112,18 +115,20 @@ def load_dataset(
         tell(
             f"{left_out:,} specimens have no usable radiograph of the views {', '.join(recipe.views)}: left out"
         )
-    values_NK = values_NK[kept]
+    values_NK, answers_NQ = values_NK[kept], answers_NQ[kept]
     files = files_of([wanted[row] for row in decoded.rows])
+    known_bytes = (values_NK.tobytes(), answers_NQ.tobytes())
     return Dataset(
         images=decoded.images,
         views=np.array([recipe.view_index(wanted[row][1].view) for row in decoded.rows], np.int64),
         first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         labels=values_NK,
+        answers=answers_NQ,
         keys=tuple(keys[n] for n in kept),
         colonies=tuple(str(specimens[n].metadata[_COLONY] or "") for n in kept),
         centres=tuple(keys[n][0] for n in kept),
         quarantined=tuple(quarantined),
-        fingerprint=digest_of(*files, str(recipe.input.as_dict()), str(recipe.views), values_NK.tobytes()),
+        fingerprint=digest_of(*files, str(recipe.input.as_dict()), str(recipe.views), *known_bytes),
         left_out=left_out,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mxbatch.engine.ledger import write_atomically
+from mxbatch.engine.storage import write_atomically
 from mxbatch.engine.taxonomy import LEVELS
 
 Row = dict[str, Any]
@@ -21,6 +21,7 @@ COLUMNS = (
     "loss",
     "loss_drawing",
     *(f"loss_l{level}" for level in LEVELS),
+    "loss_questions",
     "validation_loss",
     *(f"auc_l{level}" for level in LEVELS),
     "seconds",

@@ -5,7 +5,7 @@ somebody looked at all that its centre usually looks at; one abnormal part suffi
 has no child that is 1, whatever the answers were.
 """
 
-# N specimens · K nodes · R rows of answers · C centres
+# N specimens · K nodes · Q questions · R rows of answers · C centres
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class Labels:
     """As asked for; the engine's `KEY`."""
     values: NDArray[np.float32]
     """`[N, K]`: 1 abnormal, 0 normal, NaN not known; nodes in the taxonomy's order."""
+    answers: NDArray[np.float32]
+    """`[N, Q]`: the same of each parameter in `Taxonomy.questions`."""
     conflicts: tuple[str, ...]
     """One line each: a specimen that was called both normal and abnormal in one parameter, which then counts as
     not judged."""
@@ -63,6 +65,8 @@ def label(scores: pa.Table, keys: Sequence[tuple[str, ...]], taxonomy: Taxonomy)
     ignored: Counter[str] = Counter()
     rows = _rows_of(scores, keys, ignored)
     own_NK = np.full((len(keys), len(taxonomy.nodes)), np.nan, np.float32)
+    column = {id: q for q, id in enumerate(taxonomy.questions)}
+    answers_NQ = np.full((len(keys), len(column)), np.nan, np.float32)
     conflicts: list[str] = []
     for k, parameter, numbers in _questions(rows, taxonomy, ignored):
         asked = rows.take(numbers)
@@ -78,10 +82,12 @@ def label(scores: pa.Table, keys: Sequence[tuple[str, ...]], taxonomy: Taxonomy)
         answer_N = np.where(
             said_N2.any(axis=1) & ~both_N, said_N2[:, 1].astype(np.float32), np.float32(np.nan)
         )
+        answers_NQ[:, column[parameter.id]] = answer_N
         own_NK[:, k] = np.fmax(own_NK[:, k], answer_N)  # abnormal before normal before not judged
     return Labels(
         keys=list(keys),
         values=fill_parents(own_NK, [key[0] for key in keys], taxonomy),
+        answers=answers_NQ,
         conflicts=tuple(conflicts),
         ignored=MappingProxyType(dict(ignored.most_common())),
     )

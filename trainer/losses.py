@@ -5,7 +5,7 @@ node only from specimens whose parent is abnormal; a direct head learns it from 
 count per level, so that processes that share a batch can divide by the count of all of them.
 """
 
-# N specimens · K nodes in the taxonomy's order · L levels of a stage
+# N specimens · K nodes in the taxonomy's order · Q questions · L levels of a stage
 
 from __future__ import annotations
 
@@ -77,6 +77,13 @@ def level_sums(costs_NK: Tensor, counts_NK: Tensor, levels: Sequence[Sequence[in
     counted_NK = torch.where(counts_NK, costs_NK, torch.zeros_like(costs_NK))
     sums_L = torch.stack([counted_NK[:, list(nodes)].sum() for nodes in levels])
     return sums_L, torch.stack([counts_NK[:, list(nodes)].sum() for nodes in levels]).float()
+
+
+def question_sum(logits_NQ: Tensor, answers_NQ: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p of the answers that were given, summed, and of how many specimens there are any; 0-dim float32 each."""
+    given_NQ = ~answers_NQ.isnan()
+    cost_NQ = F.binary_cross_entropy_with_logits(logits_NQ, answers_NQ.nan_to_num(), reduction="none")
+    return torch.where(given_NQ, cost_NQ, torch.zeros_like(cost_NQ)).sum(), given_NQ.any(dim=1).sum().float()
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:

@@ -21,7 +21,7 @@ from mxbatch.engine.models.hierarchical import Encoder, HierarchicalModel
 from mxbatch.trainer.data import Dataset
 from mxbatch.trainer.loader import ahead, augmented, threads_for
 from mxbatch.trainer.order import cut
-from mxbatch.trainer.schedule import adamw
+from mxbatch.trainer.schedule import optimiser_over
 from mxbatch.trainer.splits import Split
 from mxbatch.trainer.training import Training
 
@@ -68,9 +68,9 @@ class Pretraining:
         model.encoder.requires_grad_(True)
         return Redrawing(model.encoder)
 
-    def optimiser(self, model: HierarchicalModel) -> torch.optim.AdamW:
+    def optimiser(self, model: HierarchicalModel) -> torch.optim.Optimizer:
         learners = model.encoder.parameters()
-        return adamw(learners, (), earlier_rate=1.0, weight_decay=self.training.weight_decay)
+        return optimiser_over(learners, kind=self.training.optimiser, weight_decay=self.training.weight_decay)
 
     def steps(self, rng: np.random.Generator) -> Sequence[NDArray[np.int64]]:
         """The radiographs of each step of one epoch."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
+
+from mxbatch.trainer.muon import Muon, is_matrix
 
 
 def rate_at(step: int, steps: int, *, highest: float, warmup: float) -> float:
@@ -18,20 +20,32 @@ def rate_at(step: int, steps: int, *, highest: float, warmup: float) -> float:
     return highest * 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
 
 
-def adamw(
-    own: Iterable[nn.Parameter], earlier: Iterable[nn.Parameter], *, earlier_rate: float, weight_decay: float
-) -> torch.optim.AdamW:
-    """AdamW over parameters that learn at the full rate and at `earlier_rate` times it.
+def optimiser_over(
+    own: Iterable[nn.Parameter],
+    earlier: Iterable[nn.Parameter] = (),
+    *,
+    kind: str,
+    earlier_rate: float = 1.0,
+    weight_decay: float,
+) -> Muon:
+    """Parameters that learn at the full rate, and at `earlier_rate` times it; `kind` is one of training.OPTIMISERS.
 
     Vectors (biases, norms, scales) are not pulled towards zero. Each group says its share of the learning
     rate as `share`; see `set_rate`.
     """
-    groups: list[dict[str, Any]] = []
-    for share, parameters in ((1.0, list(own)), (earlier_rate, list(earlier))):
-        for decay, wanted in ((weight_decay, True), (0.0, False)):
-            if chosen := [p for p in parameters if (p.ndim > 1) == wanted]:
-                groups.append({"params": chosen, "weight_decay": decay, "share": share})
-    return torch.optim.AdamW(groups, lr=0.0)
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for share, parameters in ((1.0, own), (earlier_rate, earlier)):
+        for parameter in parameters:
+            groups[share, parameter.ndim > 1, kind == "muon" and is_matrix(parameter)].append(parameter)
+    return Muon(
+        {
+            "params": chosen,
+            "share": share,
+            "weight_decay": weight_decay if decays else 0.0,
+            "matrices": matrices,
+        }
+        for (share, decays, matrices), chosen in groups.items()
+    )
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -3,7 +3,8 @@
 Which of the model's parts learn, and how fast, is decided here; the steps themselves are in fit.py.
 """
 
-# N specimens · T radiographs per specimen · K nodes · P parts of the loss, one per level · S side
+# N specimens · T radiographs per specimen · K nodes · Q questions · S side
+# P parts of the loss: one per level, and one of questions
 
 from __future__ import annotations
 
@@ -22,32 +23,48 @@ from mxbatch.engine.taxonomy import Taxonomy
 from mxbatch.kernels.tree import probabilities
 from mxbatch.trainer.data import Dataset, batch
 from mxbatch.trainer.loader import augmented, keep_some
-from mxbatch.trainer.losses import answer_costs, level_sums, positive_weights, what_counts
+from mxbatch.trainer.losses import answer_costs, level_sums, positive_weights, question_sum, what_counts
 from mxbatch.trainer.metrics import mean_auc
 from mxbatch.trainer.order import cut, draw, expected_draws
 from mxbatch.trainer.predict import predict_logits
-from mxbatch.trainer.schedule import adamw
+from mxbatch.trainer.schedule import optimiser_over
 from mxbatch.trainer.splits import Split
-from mxbatch.trainer.training import Loss, Stage, Training
+from mxbatch.trainer.training import Stage, Training
 
 
 class Answers(nn.Module):
     """The model and what its answers cost: what a step runs forward and backward."""
 
     def __init__(
-        self, model: HierarchicalModel, loss: Loss, positive_weight_K: Tensor, levels: Sequence[Sequence[int]]
+        self,
+        model: HierarchicalModel,
+        training: Training,
+        positive_weight_K: Tensor,
+        levels: Sequence[Sequence[int]],
     ) -> None:
         super().__init__()
-        self.model, self.loss, self.levels = model, loss, levels
+        self.model, self.table, self.levels = model, training, levels
         self.register_buffer("positive_weight_K", positive_weight_K)
 
     def forward(
-        self, images_NT1SS: Tensor, view_ids_NT: Tensor, mask_NT: Tensor, labels_NK: Tensor, counts_NK: Tensor
+        self,
+        images_NT1SS: Tensor,
+        view_ids_NT: Tensor,
+        mask_NT: Tensor,
+        labels_NK: Tensor,
+        counts_NK: Tensor,
+        answers_NQ: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Sums and counts per level, `float32[P]` each."""
-        logits_NK = self.model(images_NT1SS, view_ids_NT, mask_NT)
+        """Sums and counts per part of the loss, `float32[P]` each. `answers_NQ` is NaN where nobody said."""
+        logits_NK, questions_NQ = self.model.answer(images_NT1SS, view_ids_NT, mask_NT)
         weight_K = cast("Tensor", self.positive_weight_K)
-        return level_sums(answer_costs(logits_NK, labels_NK, weight_K, self.loss), counts_NK, self.levels)
+        costs_NK = answer_costs(logits_NK, labels_NK, weight_K, self.table.loss)
+        sums_P, counts_P = level_sums(costs_NK, counts_NK, self.levels)
+        if questions_NQ is None:
+            return sums_P, counts_P
+        sum_, count = question_sum(questions_NQ, answers_NQ)
+        share = self.table.questions
+        return torch.cat([sums_P, share * sum_[None]]), torch.cat([counts_P, count[None]])
 
 
 class Supervised:
@@ -70,6 +87,8 @@ class Supervised:
         self.epochs, self.learning_rate = stage.epochs, stage.learning_rate
         self.name = "level " + "+".join(map(str, stage.levels))
         self.parts = tuple(f"loss_l{level}" for level in stage.levels)
+        if recipe.head.questions:
+            self.parts += ("loss_questions",)
         level_K = np.array([node.level for node in taxonomy.nodes])
         self.nodes = [np.flatnonzero(level_K == level).tolist() for level in stage.levels]
 
@@ -97,13 +116,14 @@ class Supervised:
         if not self.stage.earlier_rate:
             model.encoder.eval()  # its batch norms, where there are any, must not drift
             model.head.fusion.eval()  # nor what is known of each view
-        return Answers(model, self.training.loss, self.positive_weight_K, self.nodes)
+        return Answers(model, self.training, self.positive_weight_K, self.nodes)
 
-    def optimiser(self, model: HierarchicalModel) -> torch.optim.AdamW:
+    def optimiser(self, model: HierarchicalModel) -> torch.optim.Optimizer:
         own, earlier = self._learners(model)
-        return adamw(
+        return optimiser_over(
             own,
             earlier if self.stage.earlier_rate else (),
+            kind=self.training.optimiser,
             earlier_rate=self.stage.earlier_rate,
             weight_decay=self.training.weight_decay,
         )
@@ -119,8 +139,8 @@ class Supervised:
         )
         mask = keep_some(mask, self.training.view_dropout, rng)
         images[mask, 0] = augmented(images[mask, 0], self.training.augment, rng)
-        arrays = (images, view_ids, mask, np.nan_to_num(labels), self.counts_NK[specimens])
-        return tuple(torch.from_numpy(array) for array in arrays)
+        known = (np.nan_to_num(labels), self.counts_NK[specimens], self.dataset.answers[specimens])
+        return tuple(torch.from_numpy(array) for array in (images, view_ids, mask, *known))
 
     def validate(self, model: HierarchicalModel, precision: torch.dtype) -> dict[str, float]:
         """The loss of the stage's levels, and the AUC of all levels, on specimens not learned from."""
@@ -159,6 +179,8 @@ class Supervised:
         else:
             own, above = layers, []
         encoder = [p for name, p in model.encoder.named_parameters() if ".decoder." not in name]
+        if (questions := model.head.questions) is not None:
+            above.append(questions)
         return _parameters(own), [*encoder, *_parameters([model.head.fusion, *above])]
 
 

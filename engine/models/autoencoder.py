@@ -17,21 +17,25 @@ from torch import Tensor, nn
 
 from mxbatch.engine.models.pooling import Pooling
 
+_STRIDE = 4
+"""Of the first step."""
+
 
 class ConvolutionalAutoencoder(nn.Module):
-    """Stride-2 steps, one per entry of `widths`, a code map of `latent` channels, and the way back.
+    """Steps down, one per entry of `widths`, a code map of `latent` channels, and the way back.
 
-    A step is one convolution at first, where pictures are large, and a residual block of two after that.
+    The first step is one convolution to a quarter of the side; each one after it halves the side, a residual block
+    of two. Two steps of stride 2 instead of the first took half as long again in training.
 
-    `pool` and `grid` say how the map becomes the picture's features (pooling.py). The way back is half as wide, and its
-    last two doublings are one shuffle of channels into pixels: convolutions at full size would make drawing six
-    times as slow as seeing, and it is seeing that is to be learned.
+    `pool` and `grid` say how the map becomes the picture's features (pooling.py). The way back is half as wide and
+    ends as the way down begins, with one shuffle of channels into pixels: convolutions at full size would make
+    drawing six times as slow as seeing, and it is seeing that is to be learned.
     """
 
     def __init__(
         self,
         *,
-        widths: Sequence[int] = (32, 64, 128, 256, 256),
+        widths: Sequence[int] = (64, 128, 256, 256),
         latent: int = 256,
         pool: str = "mean",
         grid: int = 8,
@@ -44,13 +48,12 @@ class ConvolutionalAutoencoder(nn.Module):
             *(ResidualStep(a, b) for a, b in pairwise(widths)),
             nn.Conv2d(widths[-1], latent, 1),
         )
-        shuffled = min(2, len(widths))
-        back = [max(1, width // 2) for width in reversed(widths)][: len(widths) - shuffled + 1]
+        back = [max(1, width // 2) for width in reversed(widths)]
         self.decoder = nn.Sequential(
             nn.Conv2d(latent, back[0], 1),
             *(_up(a, b) for a, b in pairwise(back)),
-            nn.Conv2d(back[-1], 4**shuffled, 3, padding=1),
-            nn.PixelShuffle(2**shuffled),
+            nn.Conv2d(back[-1], _STRIDE**2, 3, padding=1),
+            nn.PixelShuffle(_STRIDE),
         )
 
     def forward(self, image_B1SS: Tensor) -> Tensor:
@@ -90,7 +93,9 @@ class ResidualStep(nn.Module):
 
 def _first(channels_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(1, channels_out, 5, stride=2, padding=2, bias=False), _norm(channels_out), nn.ReLU()
+        nn.Conv2d(1, channels_out, 2 * _STRIDE, stride=_STRIDE, padding=_STRIDE // 2, bias=False),
+        _norm(channels_out),
+        nn.ReLU(),
     )
 
 

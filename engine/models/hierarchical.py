@@ -3,15 +3,16 @@
 The encoder sees single pictures, so pictures of many specimens share its batches; it takes nearly all of
 the time and is the only part that runtimes compile. The head sees a specimen's features together with their
 views: each level of the taxonomy takes from each view what it needs, then level 2 refines what level 1 found,
-and level 3 what level 2 found. Its logits are conditional, P(node | parent); `kernels/tree.py` multiplies them
-along the path.
+and level 3 what level 2 found. Where a recipe wants it, a layer before level 1 learns the taxonomy's parameters,
+the questions that people answered; its own answers are training's alone. The logits are conditional,
+P(node | parent); `kernels/tree.py` multiplies them along the path.
 
 A direct head, the baseline that the hierarchy has to beat, is the same head with a single level that asks for
 all nodes at once; its logits are those of P(node) itself.
 """
 
 # B radiographs · N specimens · T radiographs per specimen · S side · D features · W width of the head
-# K nodes · V views, the recipe's and one for all others
+# K nodes · Q questions · V views, the recipe's and one for all others
 
 from __future__ import annotations
 
@@ -161,22 +162,41 @@ class HierarchicalHead(nn.Module):
     """`(features[N, T, D], view_ids int64[N, T], mask bool[N, T]) -> logits float32[N, K]`."""
 
     def __init__(
-        self, *, feature_dim: int, views: int, nodes: Sequence[int], width: int, dropout: float
+        self,
+        *,
+        feature_dim: int,
+        views: int,
+        nodes: Sequence[int],
+        width: int,
+        dropout: float,
+        questions: int = 0,
     ) -> None:
         super().__init__()
         self.fusion = ViewFusion(feature_dim=feature_dim, views=views, width=width)
-        self.levels = nn.ModuleList(
-            Level(views=views, width=width, nodes=count, dropout=dropout) for count in nodes
-        )
+
+        def layer(count: int) -> Level:
+            return Level(views=views, width=width, nodes=count, dropout=dropout)
+
+        self.questions = layer(questions) if questions else None
+        self.levels = nn.ModuleList(layer(count) for count in nodes)
 
     def forward(self, features_NTD: Tensor, view_ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        return self.answer(features_NTD, view_ids_NT, mask_NT)[0]
+
+    def answer(
+        self, features_NTD: Tensor, view_ids_NT: Tensor, mask_NT: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The logits, and those of the taxonomy's questions, `float32[N, Q]`, where it has learned them."""
         views_NVW = self.fusion(features_NTD, view_ids_NT, mask_NT)
         state_NW = torch.zeros_like(views_NVW[:, 0])
+        questions_NQ: Tensor | None = None
+        if self.questions is not None:
+            state_NW, questions_NQ = self.questions(state_NW, views_NVW)
         logits: list[Tensor] = []
         for level in self.levels:
             state_NW, level_logits = level(state_NW, views_NVW)
             logits.append(level_logits)
-        return torch.cat(logits, dim=1)
+        return torch.cat(logits, dim=1), questions_NQ
 
 
 class HierarchicalModel(nn.Module):
@@ -193,12 +213,17 @@ class HierarchicalModel(nn.Module):
 
         Under autocast only the encoder computes in less than float32, as when it scores.
         """
+        return self.answer(images_NT1SS, view_ids_NT, mask_NT)[0]
+
+    def answer(
+        self, images_NT1SS: Tensor, view_ids_NT: Tensor, mask_NT: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """`forward`, and the logits of the taxonomy's questions, where the recipe has them learned."""
         encoded_BD = self.encoder(images_NT1SS[mask_NT]).float()
         with torch.autocast(encoded_BD.device.type, enabled=False):
             features_NTD = encoded_BD.new_zeros(*mask_NT.shape, self.feature_dim)
             features_NTD[mask_NT] = encoded_BD
-            logits_NK: Tensor = self.head(features_NTD, view_ids_NT, mask_NT)
-        return logits_NK
+            return self.head.answer(features_NTD, view_ids_NT, mask_NT)
 
 
 def nodes_per_layer(recipe: Recipe, taxonomy: Taxonomy) -> list[int]:
@@ -231,4 +256,5 @@ def build_head(recipe: Recipe, taxonomy: Taxonomy, feature_dim: int) -> Hierarch
         nodes=nodes_per_layer(recipe, taxonomy),
         width=recipe.head.width,
         dropout=recipe.head.dropout,
+        questions=len(taxonomy.questions) if recipe.head.questions else 0,
     )

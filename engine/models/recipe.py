@@ -82,6 +82,11 @@ class Head:
     width: int = 256
     """Channels of every layer of the head."""
     dropout: float = 0.1
+    questions: bool = False
+    """Before the first level, learn to answer what people were asked, the taxonomy's parameters one by one.
+
+    "Abnormal" is one bit of an animal; the centre's answers say which of some fifty things it was.
+    """
 
     def __post_init__(self) -> None:
         _require(self.kind in HEADS, f"head: kind {self.kind!r} is none of {', '.join(HEADS)}")

@@ -248,6 +248,22 @@ def test_a_specimen_called_both_normal_and_abnormal_is_named_and_counts_as_not_j
     assert np.isnan(found.values).all()
 
 
+def test_the_answers_themselves_are_kept_question_by_question() -> None:
+    rows = [*answers("a", {1: "normal", 2: "abnormal", 31: "no"}), *answers("a", {27: "normal"}, "CCP")]
+    rows += [*answers("b", {27: "normal"}), *answers("b", {27: "abnormal"})]
+    found = labels(rows).answers
+    said = {1: (0, NAN), 2: (1, NAN), 31: (1, NAN), 27: (0, NAN)}
+    for number, wanted in said.items():
+        column = TAXONOMY.questions.index(f"IMPC_XRY_{number:03d}")
+        assert np.array_equal(found[:, column], np.array(wanted, np.float32), equal_nan=True), number
+    assert np.isnan(found).sum() == found.size - 4
+
+
+def test_neither_a_length_nor_what_is_not_reliable_is_a_question() -> None:
+    assert not {"IMPC_XRY_017", "IMPC_XRY_033"} & set(TAXONOMY.questions)
+    assert len(TAXONOMY.questions) == len(NORMAL)
+
+
 def test_a_conflict_leaves_the_class_to_its_other_parameters() -> None:
     rows = [*answers("a", {1: "normal", 2: "abnormal"}), *answers("a", {1: "abnormal"})]
     assert values(rows, "a")["skull"] == 1

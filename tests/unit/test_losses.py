@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mxbatch.trainer.losses import answer_costs, level_sums, positive_weights, what_counts
+from mxbatch.trainer.losses import answer_costs, level_sums, positive_weights, question_sum, what_counts
 from mxbatch.trainer.training import Loss
 
 NAN = math.nan
@@ -120,6 +120,14 @@ def test_sums_and_counts_are_per_level_and_take_only_what_counts() -> None:
     counts = torch.tensor([[True, True, False], [True, False, True]])
     sums, numbers = level_sums(costs, counts, [[0], [1, 2]])
     assert (sums.tolist(), numbers.tolist()) == ([9, 18], [2, 2])
+
+
+def test_questions_cost_what_was_answered_and_count_specimens_of_whom_anything_was() -> None:
+    logits = torch.zeros(3, 2)
+    answers = torch.tensor([[1.0, 0.0], [NAN, 1.0], [NAN, NAN]])
+    cost, count = question_sum(logits, answers)
+    assert cost.item() == pytest.approx(3 * np.log(2))
+    assert count.item() == 2
 
 
 def test_what_does_not_count_has_no_slope() -> None:

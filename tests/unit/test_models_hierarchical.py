@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mxbatch.engine.errors import UsageError
 from mxbatch.engine.models.hierarchical import HierarchicalModel, ViewNorm, build_model
-from mxbatch.engine.models.recipe import Recipe
+from mxbatch.engine.models.recipe import Head, Recipe
 from mxbatch.engine.taxonomy import read_taxonomy
 
 TAXONOMY = read_taxonomy()
@@ -100,6 +101,25 @@ def test_each_level_builds_on_the_one_above(model: HierarchicalModel) -> None:
     hook.remove()
     assert torch.equal(before[:, :1], after[:, :1])
     assert not torch.allclose(before[:, 4:], after[:, 4:])
+
+
+def test_what_people_were_asked_is_learned_before_the_first_level_and_answered_in_training_alone() -> None:
+    asked = build_model(replace(recipe(), head=Head(width=16, questions=True)), TAXONOMY, seed=0).eval()
+    given = specimens()
+    logits, questions = asked.head.answer(*given)
+    assert questions is not None
+    assert questions.shape == (N, len(TAXONOMY.questions))
+    assert torch.equal(asked.head(*given), logits)
+    assert asked.head.questions is not None
+    hook = asked.head.questions.refine.register_forward_hook(lambda _, __, output: output + 1)
+    after = asked.head(*given)
+    hook.remove()
+    assert not torch.allclose(after[:, :1], logits[:, :1])
+
+
+def test_without_questions_there_is_no_layer_for_them(model: HierarchicalModel) -> None:
+    assert model.head.questions is None
+    assert model.head.answer(*specimens())[1] is None
 
 
 def test_a_seed_fixes_the_weights_and_leaves_the_random_state_alone() -> None:

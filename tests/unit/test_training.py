@@ -20,8 +20,8 @@ from mxbatch.engine.models.recipe import Recipe
 from mxbatch.trainer.ema import follow, shadow
 from mxbatch.trainer.order import cut, draw, expected_draws
 from mxbatch.trainer.precision import precision_on
-from mxbatch.trainer.schedule import adamw, rate_at, set_rate
-from mxbatch.trainer.training import Training, training_of
+from mxbatch.trainer.schedule import optimiser_over, rate_at, set_rate
+from mxbatch.trainer.training import OPTIMISERS, Training, training_of
 
 STAGE = {"levels": [1, 2, 3], "epochs": 1}
 
@@ -187,15 +187,20 @@ def test_the_rate_rises_in_a_line_and_falls_in_a_cosine(steps: int, warmup: floa
     assert (np.diff(rates[peak:]) < 0).all()
 
 
-def test_what_came_earlier_learns_at_its_share_and_vectors_do_not_decay() -> None:
-    early, late = nn.Linear(3, 4), nn.Linear(4, 2)
-    optimiser = adamw(late.parameters(), early.parameters(), earlier_rate=0.1, weight_decay=0.5)
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_what_came_earlier_learns_at_its_share_and_vectors_do_not_decay(kind: str) -> None:
+    early, late = nn.Linear(16, 24), nn.Linear(24, 2)
+    optimiser = optimiser_over(
+        late.parameters(), early.parameters(), kind=kind, earlier_rate=0.1, weight_decay=0.5
+    )
     set_rate(optimiser, 2.0)
     seen = {id(p): (g["lr"], g["weight_decay"]) for g in optimiser.param_groups for p in g["params"]}
     assert seen[id(late.weight)] == (2.0, 0.5)
     assert seen[id(late.bias)] == (2.0, 0.0)
     assert seen[id(early.weight)] == (pytest.approx(0.2), 0.5)
     assert seen[id(early.bias)] == (pytest.approx(0.2), 0.0)
+    by_muon = {id(p) for g in optimiser.param_groups if g["matrices"] for p in g["params"]}
+    assert by_muon == ({id(early.weight)} if kind == "muon" else set())
 
 
 def test_the_running_mean_follows_the_weights_and_copies_what_counts_steps() -> None:

@@ -298,6 +298,7 @@ def drawn(*views: list[int]) -> Dataset:
         views=np.array([view for some in views for view in some], np.int64),
         first=np.cumsum([0, *counts]),
         labels=np.arange(len(views), dtype=np.float32)[:, None],
+        answers=np.empty((len(views), 0), np.float32),
         keys=tuple(("", str(n), "", "") for n in range(len(views))),
         colonies=("",) * len(views),
         centres=("",) * len(views),
