@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from mxbatch.bench.crew import Task, rate_of
 from mxbatch.bench.machine import describe_machine
+from mxbatch.bench.subject import open_bundle
 from mxbatch.engine.bundle import Bundle, write_bundle
 from mxbatch.engine.calls import call_columns
 from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.errors import MxbatchError
 from mxbatch.engine.feed import Loader
-from mxbatch.engine.model_store import resolve_model
 from mxbatch.engine.models.hierarchical import build_model
 from mxbatch.engine.models.recipe import Backbone, Recipe
 from mxbatch.engine.plan import Radiograph
@@ -210,13 +210,16 @@ def main() -> None:
     speed.add_argument("--amount", type=int, default=64, help="radiographs per worker and round")
     near = commands.add_parser("parity")
     near.add_argument("images", type=Path, help="a folder of radiographs")
-    near.add_argument("--model", action="append", required=True, help="a bundle; repeatable")
+    named = "a bundle, or timm:NAME with random weights; repeatable"
+    near.add_argument("--model", action="append", required=True, help=named)
+    near.add_argument("--size", type=int, default=224, help="pixels a side of a timm: model")
     near.add_argument("--device", default="cpu")
     near.add_argument("--batch", type=int, default=16)
     asked = parser.parse_args()
     if asked.command == "parity":
-        models = [resolve_model(model) for model in asked.model]
-        result = parity(models, asked.images, device=asked.device, batch=asked.batch)
+        with tempfile.TemporaryDirectory() as folder:
+            models = [open_bundle(model, asked.size, Path(folder)) for model in asked.model]
+            result = parity(models, asked.images, device=asked.device, batch=asked.batch)
         print(markdown(result), end="")
         name = f"parity_{asked.device}"
     else:
