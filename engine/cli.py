@@ -31,7 +31,7 @@ app = typer.Typer(
 ArchivePath = Annotated[
     Path, typer.Argument(metavar="ARCHIVE", help="The folder that holds the radiographs.")
 ]
-OutPath = Annotated[Path, typer.Argument(metavar="OUT", help="The folder that was given to --out.")]
+OutPath = Annotated[str, typer.Argument(metavar="OUT", help="What was given to --out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Columns = Annotated[
     list[str] | None,
@@ -66,12 +66,16 @@ def common(
 @app.command()
 def score(
     archive: ArchivePath,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where calls, quarantine and runs go.")] = Path(
-        "mxbatch-out"
-    ),
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Where calls, quarantine and runs go; s3://BUCKET/PREFIX, too.")
+    ] = "mxbatch-out",
     model: Annotated[
         str | None,
-        typer.Option(metavar="BUNDLE", envvar="MXBATCH_MODEL", help="A bundle's folder, or `untrained`."),
+        typer.Option(
+            metavar="BUNDLE",
+            envvar="MXBATCH_MODEL",
+            help="A bundle's folder; by default `reference`, which learned from phantoms.",
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; by default one per core or GPU.")
@@ -221,7 +225,7 @@ def status(out: OutPath, json: Json = False) -> int:
     from mxbatch.engine.show import show_runs
 
     states = run_states(out)
-    print_json(states) if json else show_runs(out, states)
+    print_json(states) if json else show_runs(states)
     return 0
 
 

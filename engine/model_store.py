@@ -1,4 +1,8 @@
-"""Which bundle a run uses: a folder, or the untrained example, made once and kept in the user's cache."""
+"""Which bundle a run uses: a folder, the reference that comes with mxbatch, or the untrained example.
+
+The reference has learned from phantoms: it shows what calls look like, and every place that shows them says so. The
+untrained example has seen nothing; it is made once and kept in the user's cache.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,23 @@ from pathlib import Path
 
 from mxbatch import __version__
 from mxbatch.engine.bundle import FORMAT, Bundle, read_bundle, write_untrained
-from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError
+from mxbatch.engine.errors import EnvironmentFault, MxbatchError
 
-UNTRAINED = "untrained"
+REFERENCE, UNTRAINED = "reference", "untrained"
+"""Words that `--model` takes beside a folder."""
+SHIPPED = Path(__file__).with_name(REFERENCE)
+"""Rebuilt from nothing by `make reference`."""
 
 
 def resolve_model(model: Path | str | None) -> Bundle:
-    """The bundle that `model` names, its files verified.
+    """The bundle that `model` names, else the one in `MXBATCH_MODEL`, else the reference; its files verified.
 
-    Raises UsageError (MX-U004) when nothing is named or nothing is there, EnvironmentFault (MX-M0nn) when the
-    bundle is damaged.
+    Raises UsageError (MX-U004) when nothing is there, EnvironmentFault (MX-M0nn) when the bundle is damaged.
     """
-    named = model or os.environ.get("MXBATCH_MODEL")
-    if not named:
-        raise UsageError("MX-U004", "no model was named")
-    if str(named) == UNTRAINED:
+    named = str(model or os.environ.get("MXBATCH_MODEL") or REFERENCE)
+    if named == REFERENCE:
+        return read_bundle(SHIPPED)
+    if named == UNTRAINED:
         return untrained()
     return read_bundle(Path(named).expanduser().absolute())
 

@@ -50,6 +50,7 @@ from mxbatch.engine.runtime.prepare import (
 )
 from mxbatch.engine.runtime.speeds import FASTEST
 from mxbatch.engine.settings import AUTO, Settings
+from mxbatch.engine.storage import Place, is_address, require_path
 
 SHRUNK = 0.1
 """An archive with less than this share of its former radiographs is not believed."""
@@ -59,7 +60,7 @@ SHRUNK = 0.1
 class Summary:
     """What one call of `score` did. `runs` holds the records of the runs it finished, a resumed one first."""
 
-    out: Path
+    out: Place
     model_id: str
     learned_from: str
     dry_run: bool = False
@@ -86,7 +87,7 @@ class Summary:
 
 def score(
     archive: Path | str,
-    out: Path | str = "mxbatch-out",
+    out: Place = "mxbatch-out",
     *,
     model: Path | str | None = None,
     dry_run: bool = False,
@@ -95,9 +96,11 @@ def score(
 ) -> Summary:
     """Score an archive: a row of calls per specimen under `out`, bad radiographs in its quarantine.
 
-    `model` is a bundle's folder, or `untrained` for the example whose calls mean nothing; None takes
-    `MXBATCH_MODEL` from the environment. `settings` are the fields of `Settings`. A run that was
-    interrupted in `out` is finished first; then what is new or changed is planned and scored.
+    `out` is a folder, or `s3://BUCKET/PREFIX` as text.
+    `model` is a bundle's folder, `reference` for the model that comes along and learned from phantoms, or `untrained`
+    for an example whose calls mean nothing; None takes `MXBATCH_MODEL` from the environment, else the reference.
+    `settings` are the fields of `Settings`. A run that was interrupted in `out` is finished first; then what is new
+    or changed is planned and scored.
     With `dry_run` nothing is written.
 
     Raises UsageError, EnvironmentFault, OutputLocked or Interrupted. A mistake writes nothing, and a run that ends
@@ -107,7 +110,8 @@ def score(
         asked = Settings(**settings)
     except TypeError as error:
         raise UsageError("MX-U001", str(error).replace("Settings.__init__()", "score()")) from None
-    root, output = _folder(archive), Output(_folder(out))
+    require_path(archive)
+    root, output = _folder(archive), Output(out if is_address(out) else _folder(out))
     with ExitStack() as stack:
         fleet = stack.enter_context(open_fleet(asked, display.note))
         if not fleet.elsewhere:
@@ -124,7 +128,7 @@ def score(
         )
         locked = output.exists and not dry_run
         if locked:
-            stack.enter_context(output.lock())
+            stack.enter_context(output.lock(order.stop.ask))
         _require_own_output(order)
         finished = _finish_interrupted(order) if locked else []
         if finished and asked.limit is not None:
@@ -134,7 +138,7 @@ def score(
         for note in opened.notes:
             display.note(note)
         if not locked and not dry_run:  # only now, so that a mistake writes nothing; and before planning
-            stack.enter_context(output.lock())
+            stack.enter_context(output.lock(order.stop.ask))
             _require_own_output(order)  # somebody may have been quicker
         _require_no_shrink(order, opened.index["code"].null_count)
         history = read_history(output, max_megapixels=asked.max_megapixels)
@@ -337,7 +341,7 @@ def _job(order: _Order, record: RunRecord, crew: Crew, prepared: Prepared, engin
     return Job(
         run_id=record.run_id,
         archive=Path(record.archive),
-        out=order.output.root,
+        out=order.output.store.address,
         bundle=order.bundle.path,
         device=crew.devices[0],
         runtime=prepared.runtime,

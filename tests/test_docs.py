@@ -19,15 +19,17 @@ import pytest
 from conftest import Run
 
 from mxbatch.bench.cli import app as bench
+from mxbatch.bench.runtimes import markdown
 from mxbatch.engine.calls import calls_schema
 from mxbatch.engine.cli import app
 from mxbatch.engine.errors import CODES
 from mxbatch.engine.flags import FLAGS
 from mxbatch.engine.ledger import QUARANTINE_SCHEMA
+from mxbatch.engine.model_store import resolve_model
 from mxbatch.engine.taxonomy import read_taxonomy
 from mxbatch.trainer.cli import app as training
 
-OTHERS = {"--renew", "--nproc-per-node"}
+OTHERS = {"--renew", "--benchmark-enable", "--benchmark-autosave", "--benchmark-compare", "--nproc-per-node"}
 """Options of pytest and torchrun."""
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -131,7 +133,7 @@ def test_the_readmes_main_job_runs(mxbatch: Run, tmp_path: Path) -> None:
     line = next(line for line in README.read_text("utf-8").splitlines() if line.endswith("mxbatch demo"))
     done = mxbatch(*line.split(".venv/bin/mxbatch ")[1].split(), XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
-    assert "they mean nothing" in done.stdout
+    assert "trained on phantoms" in done.stdout
     for line in done.stdout.splitlines():
         if line.startswith("  pandas"):
             code = f"import pandas; assert len({line.split(maxsplit=1)[1]}) == 12"
@@ -150,11 +152,20 @@ def test_the_readmes_number_is_that_of_a_result_file() -> None:
 
 def test_the_table_of_runtimes_is_that_of_a_result_file() -> None:
     text = (ROOT / "docs" / "runtimes.md").read_text("utf-8")
-    [name] = re.findall(r"\]\(\.\./(bench/results/[^)]+\.json)\)", text)
+    [name] = re.findall(r"\]\(\.\./(bench/results/[^)]+_runtimes_[^)]+\.json)\)", text)
     result = json.loads((ROOT / name).read_text("utf-8"))
     for key, rate in result["radiographs_per_s"].items():
         runtime, precision = key.rsplit("-", 1)
         assert f"| `{runtime}` {precision} | {rate} | {result['times_eager_float32'][key]} |" in text
+
+
+def test_the_table_of_parity_is_that_of_a_result_file_and_within_what_a_precision_may_differ() -> None:
+    text = (ROOT / "docs" / "runtimes.md").read_text("utf-8")
+    [name] = re.findall(r"\]\(\.\./(bench/results/parity_[^)]+\.json)\)", text)
+    result = json.loads((ROOT / name).read_text("utf-8"))
+    assert markdown(result) in text
+    for row in result["rows"]:
+        assert row["largest_difference"] <= (1e-4 if row["precision"] == "float32" else 0.02), row
 
 
 def test_ci_calls_the_readmes_own_test_command() -> None:
@@ -224,3 +235,26 @@ def test_the_page_of_columns_names_every_column_and_flag() -> None:
     columns = {name for name in calls_schema(read_taxonomy()).names if not name.startswith("p_")}
     assert columns | set(FLAGS) | {"p_abnormal"} <= named
     assert set(QUARANTINE_SCHEMA.names) <= set(re.findall(r"`(\w+)`", quarantine))
+
+
+def test_the_references_figures_are_those_of_its_evaluation() -> None:
+    """docs/results is what `make reference` measured; the page quotes it."""
+    page = (ROOT / "docs" / "training.md").read_text("utf-8")
+    section = page.split("## The reference")[1].split("\n## ")[0]
+    files = sorted((ROOT / "docs" / "results").glob("reference_*.json"))
+    assert files
+    for path in files:
+        assert path.name in section
+        result = json.loads(path.read_text("utf-8"))
+        [bundle] = result["bundles"]
+        assert bundle["model_id"] == resolve_model("reference").model_id
+        for figure in bundle["figures"]:
+            if (
+                figure["kind"] == "marginal"
+                and figure["metric"] == "auc"
+                and figure["node"] in ("mean", "abnormal")
+            ):
+                shown = f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+                assert shown in section, (path.name, figure["level"], shown)
+        [error] = [f["value"] for f in bundle["figures"] if (f["node"], f["metric"]) == ("abnormal", "ece")]
+        assert f"{error:.3f}" in section

@@ -175,7 +175,7 @@ def demo(
         int | None, typer.Option(help="Worker processes; by default one per core or GPU.")
     ] = None,
 ) -> int:
-    """Draw a small archive of phantoms, score it with the untrained example, and show how to read the calls."""
+    """Draw a small archive of phantoms, score it with the reference model, and show how to read the calls."""
     from mxbatch.engine.progress import display_for
     from mxbatch.trainer.demo import run_demo
     from mxbatch.trainer.show import show_demo

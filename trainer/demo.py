@@ -1,4 +1,4 @@
-"""`mxbatch demo`: a small archive of phantoms, scored with the untrained example."""
+"""`mxbatch demo`: a small archive of phantoms, scored with the reference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mxbatch.engine.errors import UsageError
-from mxbatch.engine.model_store import UNTRAINED
+from mxbatch.engine.model_store import REFERENCE
 from mxbatch.engine.score import Summary, score
 from mxbatch.trainer.phantom.archive import draw_archive
 from mxbatch.trainer.phantom.marker import is_drawn
@@ -25,4 +25,4 @@ def run_demo(folder: Path, *, specimens: int = 12, **options: Any) -> Summary:
         raise UsageError("MX-U001", "this is no demo's folder", path=folder, fix="name a new folder")
     if not archive.exists():
         draw_archive(archive, specimens=specimens, seed=SEED, prevalence=PREVALENCE)
-    return score(archive, folder / "out", model=UNTRAINED, **options)
+    return score(archive, folder / "out", model=REFERENCE, **options)
