@@ -171,7 +171,7 @@ class Training:
     optimiser: str = "muon"
     """muon (trainer/muon.py) for matrices and adamw for the rest, or adamw for all.
 
-    On 12,000 phantoms, `dv` and `lv`, one epoch of muon taught what three of adamw did.
+    After one epoch over 8,400 phantoms, `dv` and `lv`, level 3 had AUC 0.75 with muon and 0.69 with adamw.
     """
     weight_decay: float = 0.05
     warmup: float = 0.1
