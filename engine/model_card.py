@@ -12,6 +12,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     """Markdown from the content of bundle.toml."""
     recipe, taxonomy = manifest["recipe"], manifest["taxonomy"]
     backbone = recipe["backbone"]
+    learned = {name: value for name, value in manifest["training"].items() if name != "thresholds"}
+    rule = manifest["training"].get("thresholds", {}).get("rule", {})
     warning = f"> **{manifest['warning']}**\n\n" if "warning" in manifest else ""
     return f"""# {manifest["model_id"]}
 
@@ -25,7 +27,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
 
 ## Trained on
 
-{_table(manifest["training"], _NOTHING.get(manifest["learned_from"], "Nothing is stated."))}
+{_table(learned, _NOTHING.get(manifest["learned_from"], "Nothing is stated."))}
 
 ## Measured
 
@@ -37,6 +39,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
 | --- | --- | --- | --- |
 {_nodes(manifest)}
 
+{_table(rule, "How the thresholds were chosen is not stated.")}
+
 ## Use
 
 For research, to rank and pre-sort radiographs of laboratory mice; a person decides. It was not made for other
@@ -46,7 +50,14 @@ along the path from the root. MP terms are those of the taxonomy, with the evide
 
 
 def _table(values: Mapping[str, Any], otherwise: str) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in values.items()) or otherwise
+    return "\n".join(f"- {name}: {_words(value)}" for name, value in values.items()) or otherwise
+
+
+def _words(value: Any) -> str:
+    """A value of TOML in a line of text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _nodes(manifest: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from mxbatch.engine.bundle import (
 )
 from mxbatch.engine.calls import Thresholds
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError
+from mxbatch.engine.model_card import model_card
 from mxbatch.engine.models.hierarchical import build_model
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.provenance import LEARNED_FROM
@@ -222,3 +224,17 @@ def test_a_bundle_that_fails_half_way_leaves_nothing_behind(
 def test_a_calibration_that_would_turn_the_order_around_is_refused(scale: float) -> None:
     with pytest.raises(UsageError, match="finite and scales positive"):
         Calibration(scale=(scale,), bias=(0.0,))
+
+
+def test_the_card_says_lists_and_rules_in_words(whole: Bundle) -> None:
+    manifest = tomllib.loads((whole.path / "bundle.toml").read_text("utf-8"))
+    rule = {"alpha": 0.05, "abnormal_from": "largest F1"}
+    manifest["training"] = {
+        "centres": ["BCM", "TCP"],
+        "specimens": {"train": 7, "test": 2},
+        "thresholds": {"rule": rule, "nodes": {"abnormal": {"f1": 0.85}}},
+    }
+    card = model_card(manifest)
+    for line in ("- centres: BCM, TCP", "- specimens: train 7, test 2", "- abnormal_from: largest F1"):
+        assert f"\n{line}\n" in card
+    assert "{" not in card
