@@ -164,16 +164,16 @@ def test_it_learns_what_can_be_learned(head: str, plan: list[dict[str, Any]], tm
 
 
 def test_pretraining_draws_ever_better_and_looks_at_no_label(tmp_path: Path) -> None:
-    recipe = toy_recipe(pretrain={"epochs": 5, "patch": 4, "learning_rate": 3e-2}, **SHORT)
+    recipe = toy_recipe(pretrain={"epochs": 16, "patch": 4, "learning_rate": 3e-2}, **SHORT)
     blind = toy_dataset()
     blind.labels[:] = blind.labels[::-1].copy()
     drawn = []
     for name, data in (("seeing", TOYS), ("blind", blind)):
         with pytest.raises(KeyboardInterrupt):
-            fit(recipe, data, SPLIT, TAXONOMY, tmp_path / name, device="cpu", display=StopAfter(5))
+            fit(recipe, data, SPLIT, TAXONOMY, tmp_path / name, device="cpu", display=StopAfter(16))
         drawn.append([row["validation_loss"] for row in rows(tmp_path / name)])
     assert drawn[0] == drawn[1]
-    assert float(drawn[0][-1]) < 0.97 * float(drawn[0][0])  # most of a toy is noise, which nobody can draw
+    assert float(drawn[0][-1]) < 0.9 * float(drawn[0][0])
 
 
 def test_a_frozen_trunk_stays_as_it_is_and_only_the_stages_own_level_learns(tmp_path: Path) -> None:
