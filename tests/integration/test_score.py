@@ -304,10 +304,17 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_written(
     assert contents(tmp_path) == before
 
 
-def test_no_model_at_all_is_answered_with_the_option(mxbatch: Run, archive: Path) -> None:
-    done = mxbatch("score", archive, MXBATCH_MODEL="")
-    assert done.returncode == 2
-    assert "--model" in done.stderr
+def test_the_environment_may_name_the_model_and_the_option_goes_before_it(
+    mxbatch: Run, archive: Path, small_bundle: Bundle
+) -> None:
+    """With neither it is the reference: test_reference.py."""
+    absent = mxbatch("score", archive, MXBATCH_MODEL="no-such-bundle")
+    assert absent.returncode == 2
+    assert "MX-U004" in absent.stderr
+    named = mxbatch(
+        "score", archive, "--model", small_bundle.path, "--dry-run", MXBATCH_MODEL="no-such-bundle"
+    )
+    assert named.returncode == 0, named.stderr
 
 
 def test_a_view_in_the_index_that_nobody_knows_stops_the_run_before_it_begins(
