@@ -49,7 +49,10 @@ def test_twenty_kills_at_random_moments_change_nothing(
         target = chance.choice([EVERYTHING, EVERYTHING, PARENT, WORKER])
         if kills < KILLS:
             time.sleep(chance.uniform(0, usual_s))
-            kills += session.process.poll() is None and strike(session, target)
+            if session.process.poll() is None and strike(session, target):
+                kills += 1
+            else:
+                usual_s *= 0.8  # it was measured on a busier machine; too late to strike is no test
         code, _, errors = session.end()
         assert code in (0, -signal.SIGKILL), f"seed {seed}: {errors}"
         if code == 0:
