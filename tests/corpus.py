@@ -103,13 +103,36 @@ def png(height: int = 120, width: int = 200, *, mode: str = "L", **options: Any)
 
 def png_of_rows(rows: list[bytes], shape: tuple[int, int], *, interlaced: bool = False) -> bytes:
     """An 8-bit grey PNG of filtered `rows`, which Pillow cannot write interlaced."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
     header = struct.pack(">IIBBBBB", shape[1], shape[0], 8, 0, 0, 0, interlaced)
     body = zlib.compress(b"".join(rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _png_chunk(b"IHDR", header)
+        + _png_chunk(b"IDAT", body)
+        + _png_chunk(b"IEND", b"")
+    )
+
+
+def png_cut_short(data: bytes, missing: int | str) -> bytes:
+    """`data` with the last `missing` bytes of its picture (or "all") away, every chunk whole and checked."""
+    out, picture, at = data[:8], b"", 8
+    while at < len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + length]
+        at += 12 + length
+        if name == b"IDAT":
+            picture += body
+            continue
+        if name == b"IEND":
+            rows = zlib.decompress(picture)
+            rows = b"" if missing == "all" else rows[: len(rows) - int(missing)]
+            out += _png_chunk(b"IDAT", zlib.compress(rows))
+        out += _png_chunk(name, body)
+    return out
+
+
+def _png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def bmp(height: int = 120, width: int = 200, *, mode: str = "L") -> bytes:

@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mxbatch.engine.decode.contract import InputContract, Limits
+from mxbatch.engine.decode.png import inflated_bytes
 from mxbatch.engine.decode.radiograph import FORMATS, Decoded, decode, read_bytes
 from mxbatch.engine.decode.sniff import HEAD_BYTES
 from mxbatch.engine.errors import CODES, RadiographError
@@ -138,6 +139,34 @@ def test_a_png_whose_rows_are_missing_within_whole_chunks_is_refused(rows):
     lines = [b"\0" + row.tobytes() for row in corpus.mouse(40, 50)]
     assert code_of(corpus.png_of_rows(lines, (40, 50))) is None
     assert code_of(corpus.png_of_rows(lines[:rows], (40, 50))) == "MX-D202"
+
+
+def _adam7(grey):
+    """Filtered rows of the seven passes (PNG, third edition, 8.2)."""
+    passes = ["::8 ::8", "::8 4::8", "4::8 ::4", "::4 2::4", "2::4 ::2", "::2 1::2", "1::2 ::1"]
+    parts = [
+        grey[tuple(slice(*(int(n) if n else None for n in axis.split(":"))) for axis in p.split())]
+        for p in passes
+    ]
+    return [b"\0" + row.tobytes() for part in parts if part.size for row in part]
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (5, 3), (1, 1), (8, 1)])
+def test_an_interlaced_png_whose_last_row_is_missing_is_refused(shape):
+    grey = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    lines = _adam7(grey)
+    assert inflated_bytes(shape[1], shape[0], 8, interlaced=True) == sum(map(len, lines))
+    assert code_of(corpus.png_of_rows(lines[:-1], shape, interlaced=True)) == "MX-D202"
+    if shape == (40, 50):
+        assert code_of(corpus.png_of_rows(lines, shape, interlaced=True)) is None
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGB"])
+@pytest.mark.parametrize("missing", [1, 300, "all"])
+def test_a_png_of_any_colour_type_whose_picture_is_short_is_refused(mode, missing):
+    whole = corpus.png(mode=mode)
+    assert code_of(corpus.png_cut_short(whole, 0)) is None
+    assert code_of(corpus.png_cut_short(whole, missing)) == "MX-D202"
 
 
 def test_a_jpeg_that_libjpeg_only_warns_about_is_corrupt():
@@ -322,7 +351,7 @@ def test_any_bytes_give_a_picture_or_a_code(data):
     code_of(data)
 
 
-@pytest.mark.parametrize("where", ["png.check_chunks", "radiograph.prepare"])
+@pytest.mark.parametrize("where", ["png.picture_data", "radiograph.prepare"])
 def test_want_of_memory_while_decoding_is_put_off_and_never_blamed_on_the_file(monkeypatch, where):
     def hungry(*_):
         raise MemoryError
