@@ -97,6 +97,7 @@ def train(
     leave_out: Annotated[
         str | None, typer.Option(metavar="CENTRE", help="Test on this centre, train on the others.")
     ] = None,
+    epochs: Annotated[int | None, typer.Option(help="In every stage, instead of the recipe's.")] = None,
     device: Device = "auto",
     licence: Annotated[str, typer.Option(help="Of the weights; written into the bundle.")] = "not stated",
     json: Json = False,
@@ -116,6 +117,7 @@ def train(
         taxonomy=taxonomy,
         split_file=split,
         leave_out=leave_out,
+        epochs=epochs,
         device=device,
         licence=licence,
         display=display_for(),

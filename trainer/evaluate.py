@@ -102,8 +102,8 @@ def evaluate(
     views; `subset` holds the keys of the specimens to use, such as a test split's. `bootstrap` draws give 95 %
     intervals. A class that no specimen has, or all have, gets no figure and no exception.
 
-    Raises UsageError MX-U001 (`out` exists, unknown view, no specimen, negative draws, bundles with different
-    taxonomies), MX-U004 (no bundle), MX-T001 (no labels), and EnvironmentFault as the engine does.
+    Raises UsageError MX-U001 (no bundle, `out` exists, unknown view, no specimen, negative draws, bundles with
+    different taxonomies), MX-T001 (no labels), and EnvironmentFault as the engine does.
     """
     require_extras()
     if out.exists():
@@ -138,7 +138,7 @@ def evaluate(
 def _of_one_taxonomy(bundles: list[Bundle]) -> list[Bundle]:
     """`bundles`, each once. Their figures are laid side by side, so their classes must be the same."""
     if not bundles:
-        raise UsageError("MX-U004", "no bundle was named")
+        raise UsageError("MX-U001", "no bundle was named")
     for bundle in bundles:
         if bundle.taxonomy != bundles[0].taxonomy:
             raise UsageError(

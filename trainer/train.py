@@ -33,7 +33,7 @@ from mxbatch.trainer.progress import Display, silent
 from mxbatch.trainer.recipes import find_recipe
 from mxbatch.trainer.splits import Split, read_split, require_positives, split, write_split
 from mxbatch.trainer.thresholds import choose_thresholds
-from mxbatch.trainer.training import training_of
+from mxbatch.trainer.training import training_of, with_epochs
 
 SPLIT_FILE = "split.csv"
 
@@ -67,6 +67,7 @@ def train(
     taxonomy: Path | None = None,
     split_file: Path | None = None,
     leave_out: str | None = None,
+    epochs: int | None = None,
     device: str = "auto",
     licence: str = "not stated",
     display: Display = silent,
@@ -75,7 +76,7 @@ def train(
 
     `run` is the folder of what happens on the way, by default `<out>-run`. `scores` is IMPC's table of answers, by
     default `experiment.csv` in the archive. `split_file` brings a split; else colonies are split, or the centre
-    `leave_out` is the test.
+    `leave_out` is the test. `epochs` takes the place of the recipe's, in each of its stages.
 
     Raises UsageError MX-U001 (`out` exists, no such centre, a library is missing), MX-U007 (the recipe), MX-T001 (no
     labels), MX-T002 (a class without a positive), MX-T003 (a colony on two sides), MX-T005 (the run is another's);
@@ -88,6 +89,8 @@ def train(
             "MX-U001", "the bundle would replace what is here", path=out, fix="name a new folder"
         )
     tree, blueprint = read_taxonomy(taxonomy), find_recipe(recipe)
+    if epochs is not None:
+        blueprint = with_epochs(blueprint, epochs)
     training = training_of(blueprint)
     dataset = load_dataset(archive, blueprint, tree, scores=scores, note=display.note)
     parts = (

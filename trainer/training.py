@@ -11,7 +11,7 @@ abnormal ones alone, and `levels = [1, 2]` from all, its second level from the a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mxbatch.engine.errors import UsageError
@@ -254,6 +254,12 @@ def training_of(recipe: Recipe) -> Training:
         not training.weights or recipe.backbone.kind == "timm", "weights: only timm's backbones take any"
     )
     return training
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """`recipe` with `epochs` in every stage; raises UsageError MX-U007 where that is no number of epochs."""
+    stages = [replace(stage, epochs=epochs) for stage in training_of(recipe).stages]
+    return replace(recipe, training={**recipe.training, "stages": [asdict(stage) for stage in stages]})
 
 
 def _stage(entry: object) -> Stage:

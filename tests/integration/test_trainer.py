@@ -53,10 +53,13 @@ def recipe(tmp_path: Path) -> Path:
 
 def test_from_phantoms_to_calls(archive: Path, recipe: Path, tmp_path: Path, mxbatch: Run) -> None:
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    trained = mxbatch("train", recipe, "--archive", archive, "--out", "model", "--json", **cache)
+    trained = mxbatch(
+        "train", recipe, "--archive", archive, "--out", "model", "--epochs", "2", "--json", **cache
+    )
     assert trained.returncode == 0, trained.stderr
     said = json.loads(trained.stdout)
     bundle = read_bundle(tmp_path / "model")
+    assert {stage["epochs"] for stage in bundle.recipe.training["stages"]} == {2}
     assert said["model_id"] == bundle.model_id
     assert bundle.learned_from == "phantoms"
     assert bundle.model_id.startswith("phantom-tiny-mv-")

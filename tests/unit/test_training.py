@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from mxbatch.trainer.ema import follow, shadow
 from mxbatch.trainer.order import cut, draw, expected_draws
 from mxbatch.trainer.precision import precision_on
 from mxbatch.trainer.schedule import optimiser_over, rate_at, set_rate
-from mxbatch.trainer.training import OPTIMISERS, Training, training_of
+from mxbatch.trainer.training import OPTIMISERS, Training, training_of, with_epochs
 
 STAGE = {"levels": [1, 2, 3], "epochs": 1}
 
@@ -40,6 +41,20 @@ def random(seed: int = 0) -> np.random.Generator:
 def test_a_recipe_that_says_nothing_is_trained_level_by_level() -> None:
     assert [stage.levels for stage in parse({}).stages] == [(1,), (1, 2), (1, 2, 3)]
     assert [stage.levels for stage in parse({}, head={"kind": "direct"}).stages] == [(1, 2, 3)]
+
+
+def test_another_number_of_epochs_makes_another_recipe_and_changes_nothing_else() -> None:
+    recipe = Recipe.from_dict(
+        {"name": "x", "training": {"batch": 7, "stages": [STAGE, {**STAGE, "earlier_rate": 0}]}}
+    )
+    longer = with_epochs(recipe, 5)
+    assert Recipe.from_dict(longer.as_dict()).as_dict() == longer.as_dict()
+    before, after = training_of(recipe), training_of(longer)
+    assert [stage.epochs for stage in after.stages] == [5, 5]
+    assert [replace(stage, epochs=1) for stage in after.stages] == list(before.stages)
+    assert replace(after, stages=before.stages) == before
+    with pytest.raises(UsageError, match=r"MX-U007 .*epochs is 0, 1 is the least"):
+        with_epochs(recipe, 0)
 
 
 def test_every_key_arrives() -> None:
