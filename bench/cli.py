@@ -32,7 +32,8 @@ Formats = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        metavar="BUNDLE", help="A bundle's folder, `untrained`, or `timm:NAME` with random weights."
+        metavar="BUNDLE",
+        help="A bundle's folder, `reference`, `untrained`, or `timm:NAME` with random weights.",
     ),
 ]
 Size = Annotated[int, typer.Option(help="Pixels of the picture of a `timm:` model.")]
@@ -76,7 +77,7 @@ def decode(
 
 @app.command()
 def model(
-    model: Model = "untrained",
+    model: Model = "reference",
     size: Size = 224,
     runtime: Runtime = "auto",
     precision: Precision = None,
@@ -100,7 +101,7 @@ def model(
 def write(
     folder: Folder = None,
     formats: Formats = None,
-    model: Model = "untrained",
+    model: Model = "reference",
     size: Size = 224,
     radiographs: Radiographs = 256,
     rounds: Rounds = 9,
@@ -120,7 +121,7 @@ def write(
 def score(
     folder: Folder = None,
     formats: Formats = None,
-    model: Model = "untrained",
+    model: Model = "reference",
     size: Size = 224,
     runtime: Runtime = "auto",
     precision: Precision = None,
@@ -148,7 +149,7 @@ def score(
 def scale(
     folder: Folder = None,
     formats: Formats = None,
-    model: Model = "untrained",
+    model: Model = "reference",
     size: Size = 224,
     runtime: Runtime = "auto",
     precision: Precision = None,
@@ -183,7 +184,7 @@ def scale(
 def peers(
     folder: Folder = None,
     formats: Formats = None,
-    model: Model = "untrained",
+    model: Model = "reference",
     size: Size = 224,
     runtime: Runtime = "auto",
     precision: Precision = None,

@@ -6,17 +6,15 @@ driver's own work per shard, with everything that it does but the wire. It bound
 
     workers = seconds a worker takes for a shard / seconds the driver takes for it
 
-A benchmark, not a test: it judges nothing.
+With `--out bench/results` the result is kept beside the others. A benchmark, not a test: it judges nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -28,12 +26,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mxbatch.bench.machine import describe_machine
+from mxbatch.bench.result import Figure, Result, Subject, Table, write_result
+from mxbatch.bench.result import rates as per_second
+from mxbatch.bench.show import show_result
 from mxbatch.engine.archive.index import INDEX_SCHEMA
 from mxbatch.engine.dispatch.job import Committed, Progress, Ready, Tally
 from mxbatch.engine.dispatch.launcher import Worker
 from mxbatch.engine.dispatch.pool import Patience, run_workers
 from mxbatch.engine.dispatch.stop import Stop
 from mxbatch.engine.dispatch.supervisor import Supervisor
+from mxbatch.engine.model_store import REFERENCE, resolve_model
 from mxbatch.engine.plan import ShardSizes, make_plan
 from mxbatch.engine.score import score
 
@@ -41,33 +43,61 @@ VIEWS = 3
 """Radiographs of a simulated specimen."""
 
 
-def rates(archive: Path, model: str, *, workers: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """Radiographs per second and seconds to start, for each launcher and number of workers, in turn."""
-    kinds: list[tuple[str, dict[str, Any]]] = [("processes", {}), ("ray", {"ray": "local"})]
+PROCESSES, RAY = "processes", "ray"
+LAUNCHERS: dict[str, dict[str, Any]] = {PROCESSES: {}, RAY: {"ray": "local"}}
+"""What `score` is told for each."""
+PLAINLY: dict[str, Any] = {"device": "cpu", "runtime": "eager", "precision": "float32"}
+"""Nothing is compiled or chosen, so that nothing but the launcher differs."""
+
+
+def launchers(archive: Path, model: str, *, workers: Sequence[int], rounds: int) -> Result:
+    """Radiographs per second after start-up, and the seconds of that, for each launcher and number of workers."""
+    bundle = resolve_model(model)
     measured: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    radiographs = 0
     for _ in range(rounds):
         for count in workers:
-            for name, settings in kinds:
+            for name, settings in LAUNCHERS.items():
                 with tempfile.TemporaryDirectory() as out:
-                    same: dict[str, Any] = {
-                        "device": "cpu",
-                        "runtime": "eager",
-                        "precision": "float32",
-                        "workers": count,
-                    }
-                    record = score(archive, out, model=model, **same, **settings).runs[0]
+                    record = score(archive, out, model=model, workers=count, **PLAINLY, **settings).runs[0]
+                radiographs = record.planned["radiographs"]
                 one = (float(record.radiographs_per_s or 0), record.seconds["startup"])
                 measured.setdefault((name, count), []).append(one)
-    return [
-        {
-            "launcher": name,
-            "workers": count,
-            "radiographs_per_s": round(statistics.median(rate for rate, _ in values), 2),
-            "rounds": [rate for rate, _ in values],
-            "startup_s": round(statistics.median(startup for _, startup in values), 2),
-        }
-        for (name, count), values in measured.items()
-    ]
+    figures: dict[str, Figure] = {}
+    for (name, count), pairs in measured.items():
+        figures[_label(name, count)] = per_second([rate for rate, _ in pairs])
+        figures[f"{_label(name, count)}, start-up"] = Figure(unit="s", rounds=tuple(s for _, s in pairs))
+    return Result(
+        kind="launchers",
+        what="one archive by worker processes and by Ray actors, in turn; a rate is that after start-up",
+        subject=Subject(
+            model=bundle.model_id,
+            architecture=bundle.recipe.backbone.name,
+            size=bundle.recipe.input.size,
+            precision=PLAINLY["precision"],
+            runtime=PLAINLY["runtime"],
+            workers=max(workers),
+        ),
+        figures=figures,
+        tables={"ray over processes": _ratios(figures, workers)},
+        data={"radiographs": radiographs},
+        machine=describe_machine(["ray"]),
+    )
+
+
+def _label(launcher: str, workers: int) -> str:
+    return f"{launcher}, {workers} worker{'s' if workers > 1 else ''}"
+
+
+def _ratios(figures: dict[str, Figure], workers: Sequence[int]) -> Table:
+    """Taken within each round, and then their median."""
+    rows = []
+    for count in workers:
+        one, other = (figures[_label(name, count)] for name in (PROCESSES, RAY))
+        ratio = statistics.median(b / a for a, b in zip(one.rounds, other.rounds, strict=True))
+        rows.append((count, round(one.median, 2), round(other.median, 2), round(ratio, 3)))
+    columns = ("workers", "processes, radiographs/s", "ray, radiographs/s", "ray over processes")
+    return Table(columns=columns, rows=tuple(rows))
 
 
 def index_of(radiographs: int) -> pa.Table:
@@ -132,15 +162,13 @@ class Crowd:
         return [worker for worker in workers if isinstance(worker, Instant) and worker.said]
 
 
-def simulate(radiographs: int, workers: int) -> dict[str, Any]:
+def simulate(radiographs: int, workers: int) -> Result:
     """Seconds and memory of planning and of dispatching; memory is the highest the process has had until then."""
     started = time.perf_counter()
     index = index_of(radiographs)
-    indexed = time.perf_counter()
-    memory = {"index_mb": _peak_mb()}
+    indexed, peak_of_index = time.perf_counter(), _peak_mb()
     plan = make_plan(index, model_id="none", sizes=ShardSizes(workers=workers))
-    planned = time.perf_counter()
-    memory["planned_mb"] = _peak_mb()
+    planned, peak_of_plan = time.perf_counter(), _peak_mb()
     tally = Tally(plan.radiographs)
     run_workers(
         plan,
@@ -157,17 +185,22 @@ def simulate(radiographs: int, workers: int) -> dict[str, Any]:
     if tally.radiographs != radiographs:
         raise RuntimeError(f"{tally.radiographs} of {radiographs} radiographs were dispatched")
     shards = len(plan.sizes)
-    return {
-        "radiographs": radiographs,
-        "workers": workers,
-        "shards": shards,
-        "index_s": round(indexed - started, 2),
-        "plan_s": round(planned - indexed, 2),
-        "dispatch_s": round(done - planned, 2),
-        "driver_ms_per_shard": round(1000 * (done - planned) / shards, 3),
-        **memory,
-        "dispatched_mb": _peak_mb(),
-    }
+    seconds = {"index": indexed - started, "plan": planned - indexed, "dispatch": done - planned}
+    memory = {"index": peak_of_index, "plan": peak_of_plan, "dispatch": _peak_mb()}
+    per_shard = 1000 * seconds["dispatch"] / shards
+    return Result(
+        kind="simulated",
+        what="the driver's own work: radiographs that do not exist, for workers that commit at once",
+        subject=Subject(workers=workers),
+        figures={"driver per shard": Figure(unit="ms", rounds=(per_shard,))},
+        tables={
+            "steps": Table(
+                columns=("step", "s", "highest MB until then"),
+                rows=tuple((step, round(seconds[step], 2), memory[step]) for step in seconds),
+            )
+        },
+        data={"radiographs": radiographs, "shards": shards, "workers": workers},
+    )
 
 
 def _peak_mb() -> int:
@@ -176,22 +209,22 @@ def _peak_mb() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, help="folder for the result file, such as bench/results")
     commands = parser.add_subparsers(dest="command", required=True)
-    launchers = commands.add_parser("launchers")
-    launchers.add_argument("archive", type=Path)
-    launchers.add_argument("--model", default="untrained")
-    launchers.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    launchers.add_argument("--rounds", type=int, default=3)
+    real = commands.add_parser("launchers")
+    real.add_argument("archive", type=Path)
+    real.add_argument("--model", default=REFERENCE)
+    real.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    real.add_argument("--rounds", type=int, default=3)
     simulated = commands.add_parser("simulate")
     simulated.add_argument("--radiographs", type=int, default=10_000_000)
     simulated.add_argument("--workers", type=int, default=1000)
     asked = parser.parse_args()
     if asked.command == "launchers":
-        found: Any = rates(asked.archive, asked.model, workers=asked.workers, rounds=asked.rounds)
+        result = launchers(asked.archive, asked.model, workers=asked.workers, rounds=asked.rounds)
     else:
-        found = simulate(asked.radiographs, asked.workers)
-    json.dump({"machine": describe_machine(["ray"]), "found": found}, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+        result = simulate(asked.radiographs, asked.workers)
+    show_result(result, write_result(result, asked.out) if asked.out else None)
 
 
 if __name__ == "__main__":

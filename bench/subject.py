@@ -8,7 +8,7 @@ from pathlib import Path
 from mxbatch.bench.result import Subject
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.machine import choose_crew
-from mxbatch.engine.model_store import UNTRAINED, resolve_model
+from mxbatch.engine.model_store import REFERENCE, resolve_model
 from mxbatch.engine.runtime.encoder import Note
 from mxbatch.engine.runtime.prepare import AUTO, compile_bundle, require_possible
 from mxbatch.engine.runtime.scorer import open_scorer, precision_of, runtime_named
@@ -21,7 +21,7 @@ TIMM = "timm:"
 class Asked:
     """The options that all benchmarks of a model share."""
 
-    model: str = UNTRAINED
+    model: str = REFERENCE
     size: int = 224
     """S of a `timm:` model; a bundle brings its own."""
     runtime: str = AUTO

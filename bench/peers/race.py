@@ -26,7 +26,7 @@ from mxbatch.bench.score import settings_of
 from mxbatch.bench.subject import Chosen
 from mxbatch.engine.machine import choose_crew
 
-OURS = "mxbatch"
+OURS, OURS_ON_RAY = "mxbatch", "mxbatch on Ray"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,10 @@ def _in_turn(
 def contestants(
     chosen: Chosen, course: Course, formats: Sequence[str]
 ) -> tuple[list[Contestant], dict[str, str]]:
-    """mxbatch first, then every peer in every precision that it can; and why the others cannot."""
+    """mxbatch first, then every peer in every precision that it can; and why the others cannot.
+
+    Where Ray Data runs, mxbatch runs on Ray, too: what the one costs is then told from what Ray costs.
+    """
     device = chosen.device.partition(":")[0]
     ready, not_run = [Contestant(name=OURS, command=lambda archive, out: _ours(chosen, archive, out))], {}
     for peer in peers_named(course.names):
@@ -126,6 +129,11 @@ def contestants(
                 not_run[name] = why
             else:
                 ready.append(_contestant(name, peer.name, precision, device, chosen))
+    if any(runner.name.startswith("ray_data ") for runner in ready):
+        on_ray = Contestant(
+            name=OURS_ON_RAY, command=lambda archive, out: [*_ours(chosen, archive, out), "--ray", "local"]
+        )
+        ready.insert(1, on_ray)
     return ready, not_run
 
 
