@@ -1,7 +1,8 @@
 """Radiographs, read and decoded ahead of the model: the front half of the hot path.
 
-Threads do it, because every decoder that matters lets go of the GIL. The look-ahead is bounded, so memory
-depends on its length and not on the archive's.
+Threads do it, because every decoder that matters lets go of the GIL. There are more of them than may decode at a
+time: while those do, the others wait for the disk, or for the server of a network file system, so that what takes its
+time to arrive is already here. The look-ahead is bounded, so memory depends on its length and not on the archive's.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Semaphore
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,10 @@ from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.decode.radiograph import decode, read_bytes
 from mxbatch.engine.errors import EnvironmentFault, RadiographError
 from mxbatch.engine.plan import Radiograph
+
+READ_AHEAD = 4
+"""Files that a worker reads, or has read, beside those that it decodes: enough to hide a server's answer, and few
+enough that the bytes of large files do not add up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +50,37 @@ class Loader:
     root: Path
     contract: InputContract
     limits: Limits
+    turns: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """Held while the bytes of a file keep a core busy; a semaphore where there are more threads than cores."""
 
     def load(self, radiograph: Radiograph) -> Loaded:
         """Never raises for a bad radiograph. Raises EnvironmentFault (MX-E001) when the archive itself is gone."""
-        started = time.perf_counter()
+        began = time.perf_counter()
         checksum = None
-        read_s = 0.0
+        read_s = decode_s = 0.0
         try:
             data = read_bytes(self.root / radiograph.path, self.limits)
-            checksum = hashlib.sha256(data).hexdigest()
-            read_s = time.perf_counter() - started
-            image = decode(data, self.contract, self.limits).image
+            read_s = time.perf_counter() - began
+            with self.turns:
+                turn = time.perf_counter()
+                checksum = hashlib.sha256(data).hexdigest()
+                hashed = time.perf_counter()
+                read_s += hashed - turn
+                try:
+                    image = decode(data, self.contract, self.limits).image
+                finally:
+                    decode_s = time.perf_counter() - hashed
         except RadiographError as error:
             if checksum is None:
                 require_archive(self.root)
-            return Loaded(error=error, checksum=checksum, read_s=time.perf_counter() - started)
-        decode_s = time.perf_counter() - started - read_s
+            return Loaded(error=error, checksum=checksum, read_s=read_s, decode_s=decode_s)
         return Loaded(image=image, checksum=checksum, read_s=read_s, decode_s=decode_s)
+
+
+def loader_pool(decoders: int) -> tuple[ThreadPoolExecutor, Semaphore]:
+    """Threads to load with, and the turns of a `Loader` that lets `decoders` of them decode at a time."""
+    pool = ThreadPoolExecutor(decoders + READ_AHEAD, thread_name_prefix="load")
+    return pool, Semaphore(decoders)
 
 
 def require_archive(root: Path) -> None:
