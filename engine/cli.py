@@ -80,6 +80,9 @@ def score(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; by default one per core or GPU.")
     ] = None,
+    worker_memory: Annotated[
+        float, typer.Option(metavar="GB", help="Room for a CPU worker: fewer start where there is less.")
+    ] = 1.5,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     runtime: Annotated[str, typer.Option(help="What computes; auto takes what finishes first.")] = "auto",
     precision: Precision = None,
@@ -135,6 +138,7 @@ def score(
         dry_run=dry_run,
         display=display_for(),
         workers=workers,
+        worker_memory=worker_memory,
         device=device,
         runtime=runtime,
         precision=precision,

@@ -81,6 +81,8 @@ class RunRecord:
     by_code: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     """Work of all workers per stage, in seconds of the threads that did it; `wall` is the clock's."""
+    worker_peak_mb: int | None = None
+    """The most memory, in MB, that a worker of any session has held."""
     radiographs_per_s: float | None = None
     bottleneck: str | None = None
     versions: dict[str, str] = field(default_factory=dict)

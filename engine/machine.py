@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,9 +30,14 @@ class Crew:
 
 
 def choose_crew(
-    device: str = "auto", workers: int | None = None, batch: int | None = None, *, cpus: int | None = None
+    device: str = "auto",
+    workers: int | None = None,
+    batch: int | None = None,
+    *,
+    cpus: int | None = None,
+    worker_bytes: int = WORKER_BYTES,
 ) -> Crew:
-    """One worker per GPU, its decoders sharing the cores; else one single-threaded worker per core.
+    """One worker per GPU, its decoders sharing the cores; else one single-threaded worker per core and `worker_bytes`.
 
     A CPU worker runs its model on one thread however many workers there are: so a specimen's numbers do not
     depend on how the machine was shared out. Raises UsageError when CUDA is asked for and there is none.
@@ -48,7 +54,7 @@ def choose_crew(
             model_threads=1,
             decode_threads=max(1, cpus // count),
         )
-    count = workers or max(1, min(cpus, memory_bytes() // WORKER_BYTES))
+    count = workers or max(1, min(cpus, memory_bytes() // worker_bytes))
     return Crew(devices=("cpu",) * count, batch=batch or CPU_BATCH, model_threads=1, decode_threads=1)
 
 
@@ -71,6 +77,12 @@ def proven(crew: Crew, device: str, note: Callable[[str], None]) -> Crew:
         )
     note(f"torch cannot use the GPU ({why}): scoring on the CPU")
     return choose_crew("cpu")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far. What getrusage says may be its parent's, from before exec."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
 
 
 def count_gpus() -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
 from mxbatch.engine.errors import UsageError
+from mxbatch.engine.machine import WORKER_BYTES
 from mxbatch.engine.runtime.encoder import PRECISIONS
 from mxbatch.engine.runtime.scorer import RUNTIMES
 
@@ -20,6 +22,8 @@ class Settings:
 
     workers: int | None = None
     """Worker processes; None takes one per core, or one per GPU."""
+    worker_memory: float = WORKER_BYTES / 1e9
+    """GB that a CPU worker may take: fewer start where there is less, and one that takes more is told of."""
     device: str = "auto"
     """One of `DEVICES`."""
     runtime: str = AUTO
@@ -56,6 +60,10 @@ class Settings:
     allow_insecure_ray: bool = False
     """Connect to a cluster that asks nobody for a token."""
 
+    @property
+    def worker_bytes(self) -> int:
+        return max(1, round(self.worker_memory * 1e9))
+
     def __post_init__(self) -> None:
         if isinstance(self.batch, str) and self.batch != AUTO:
             raise UsageError("MX-U001", f"batch must be a number or {AUTO}, got {self.batch!r}")
@@ -63,6 +71,8 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise UsageError("MX-U001", f"{name} must be at least 1, got {value}")
+        if not 0 < self.worker_memory < math.inf:
+            raise UsageError("MX-U001", f"worker_memory must be some GB, got {self.worker_memory}")
         if not self.patience > 0 or not self.grace >= 0:
             raise UsageError("MX-U001", f"patience {self.patience} and grace {self.grace} are seconds")
         gpus = self.gpus_per_worker

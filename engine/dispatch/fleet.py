@@ -48,7 +48,7 @@ class LocalFleet:
     def __init__(self, asked: Settings) -> None:
         self._device = asked.device
         batch = asked.batch if isinstance(asked.batch, int) else None
-        self.crew = choose_crew(asked.device, asked.workers, batch)
+        self.crew = choose_crew(asked.device, asked.workers, batch, worker_bytes=asked.worker_bytes)
 
     def proven(self, note: Note) -> Crew:
         self.crew = proven(self.crew, self._device, note)

@@ -76,6 +76,8 @@ class Committed:
     calls: int
     quarantined: int
     seconds: Mapping[str, float]
+    peak_bytes: int = 0
+    """The most memory that the worker has held so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class Tally:
     """Until the first worker was ready."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     deaths: int = 0
+    peak_bytes: int = 0
+    """Of the worker that has held most memory."""
 
     @property
     def bottleneck(self) -> str | None:

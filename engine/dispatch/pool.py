@@ -196,6 +196,7 @@ class Pool:
                 seat.assignment, seat.opened, seat.uncommitted = None, None, 0
                 tally.calls += message.calls
                 tally.quarantined += message.quarantined
+                tally.peak_bytes = max(tally.peak_bytes, message.peak_bytes)
                 for stage, seconds in message.seconds.items():
                     tally.seconds[stage] += seconds
             case Failed():

@@ -25,7 +25,7 @@ from typing import Any
 from mxbatch.engine.dispatch.job import Job
 from mxbatch.engine.dispatch.launcher import Launcher
 from mxbatch.engine.errors import EnvironmentFault, UsageError
-from mxbatch.engine.machine import CPU_BATCH, CUDA_BATCH, WORKER_BYTES, Crew, choose_crew, count_gpus
+from mxbatch.engine.machine import CPU_BATCH, CUDA_BATCH, Crew, choose_crew, count_gpus
 from mxbatch.engine.settings import Settings
 
 LOCAL = "local"
@@ -69,7 +69,7 @@ def room_for(asked: Settings, machines: Sequence[dict[str, float]]) -> Room:
     if asked.device == "cpu" or not with_gpus:
         if asked.gpus_per_worker:
             raise UsageError("MX-U001", "gpus_per_worker: there is no GPU to use", fix="leave it out")
-        return Room(cpus=asked.cpus_per_worker or 1, gpus=0, memory_bytes=WORKER_BYTES)
+        return Room(cpus=asked.cpus_per_worker or 1, gpus=0, memory_bytes=asked.worker_bytes)
     gpus = asked.gpus_per_worker or 1.0
     share = min(machine.get("CPU", 0) / (machine["GPU"] / gpus) for machine in with_gpus)
     return Room(cpus=asked.cpus_per_worker or max(1, int(share)), gpus=gpus, memory_bytes=0)
@@ -83,7 +83,7 @@ class RayFleet:
         self._connected = False
         if address is None:  # ours, and not started before there is work: it will have this machine
             batch = asked.batch if isinstance(asked.batch, int) else None
-            self.crew = choose_crew(asked.device, asked.workers, batch)
+            self.crew = choose_crew(asked.device, asked.workers, batch, worker_bytes=asked.worker_bytes)
         else:
             self._connect()
         self.elsewhere = self.crew.devices[0] != "cpu" and not count_gpus()
@@ -110,9 +110,11 @@ class RayFleet:
         places = self.places()
         if not places:
             what = f"no machine of the Ray cluster has room for a worker ({self._room.cpus} cores"
-            what += f", {self._room.gpus:g} GPUs)" if self._room.gpus else ", 1.5 GB)"
+            what += (
+                f", {self._room.gpus:g} GPUs)" if self._room.gpus else f", {self._asked.worker_memory:g} GB)"
+            )
             raise EnvironmentFault(
-                "MX-E014", what, fix="add machines, or ask for less with --cpus-per-worker"
+                "MX-E014", what, fix="add machines, or ask for less: --cpus-per-worker, --worker-memory"
             )
         self.crew = Crew(
             devices=("cuda:0" if self._room.gpus else "cpu",) * places,

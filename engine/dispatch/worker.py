@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -78,8 +77,9 @@ class _Line:
 
 def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
     from mxbatch.engine.bundle import read_bundle
-    from mxbatch.engine.feed import Loader
+    from mxbatch.engine.feed import Loader, loader_pool
     from mxbatch.engine.ledger import Output
+    from mxbatch.engine.machine import peak_bytes
     from mxbatch.engine.runtime.cache import engines_folder
     from mxbatch.engine.runtime.encoder import EngineSpec
     from mxbatch.engine.runtime.scorer import open_scorer, runtime_named
@@ -108,9 +108,10 @@ def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
     )
     if scorer.batch < job.batch:
         remember_fitting(engines, bundle, runtime, spec, scorer.batch)
-    loader = Loader(root=job.archive, contract=bundle.recipe.input, limits=job.limits)
+    pool, turns = loader_pool(job.decode_threads)
+    loader = Loader(root=job.archive, contract=bundle.recipe.input, limits=job.limits, turns=turns)
     line.say(Ready(time.perf_counter() - started, scorer.name))
-    with ThreadPoolExecutor(job.decode_threads, thread_name_prefix="decode") as pool:
+    with pool:
         engine = Engine(bundle=bundle, scorer=scorer, loader=loader, pool=pool, run_id=job.run_id)
         while True:
             shard, assignment = inbox.get()
@@ -122,7 +123,8 @@ def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
             with timed(part.seconds, "write"):
                 output.commit(job.run_id, part.number, part.calls, part.quarantine)
             reporter.flush()
-            line.say(Committed(part.number, part.calls.num_rows, part.quarantine.num_rows, part.seconds))
+            counts = part.calls.num_rows, part.quarantine.num_rows
+            line.say(Committed(part.number, *counts, part.seconds, peak_bytes()))
 
 
 class _Reporter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,19 @@ def test_the_eight_real_radiographs_become_four_rows_with_the_right_views(
         assert row["model_id"].startswith("untrained-convnext_atto-")
         assert row["call"] in ("normal", "review", "abnormal")
         assert 0 <= row["p_skull"] <= row["p_craniofacial"] <= row["p_abnormal"] <= 1
+
+
+def test_a_worker_that_takes_more_memory_than_planned_is_told_of(
+    mxbatch: Run, archive: Path, small_bundle: Bundle, tmp_path: Path
+) -> None:
+    done = mxbatch(
+        "score", archive, "--model", small_bundle.path, "--worker-memory", "0.05", "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"a worker has taken \d\.?\d* GB, 0\.05 were planned for: --worker-memory", done.stderr)
+    (record,) = (tmp_path / "mxbatch-out" / "runs").glob("*/run.json")
+    run = json.loads(record.read_text())
+    assert 50 < run["worker_peak_mb"] < 5_000
 
 
 def test_pandas_and_duckdb_read_the_calls_as_they_are(

@@ -39,6 +39,7 @@ def test_a_cpu_worker_takes_a_core_and_the_memory_that_it_needs() -> None:
     room = room_for(Settings(ray="local", device="cpu"), [GPU_NODE, CPU_NODE])
     assert room == Room(cpus=1, gpus=0, memory_bytes=WORKER_BYTES)
     assert [room.on(node) for node in (GPU_NODE, CPU_NODE, {})] == [32, 8, 0]
+    assert room_for(Settings(ray="local", worker_memory=4.0), [CPU_NODE]).memory_bytes == 4_000_000_000
     assert room_for(Settings(ray="local", cpus_per_worker=4), [CPU_NODE]).on(CPU_NODE) == 4
 
 
@@ -56,6 +57,8 @@ def test_gpus_that_no_machine_has_are_a_mistake(settings: dict[str, Any]) -> Non
         ({"allow_insecure_ray": True}, "allow_insecure_ray is for Ray"),
         ({"ray": "local", "gpus_per_worker": -1.0}, "a share of one GPU or a whole number"),
         ({"ray": "local", "gpus_per_worker": 1.5}, "a share of one GPU or a whole number"),
+        ({"worker_memory": 0.0}, "worker_memory must be some GB"),
+        ({"worker_memory": float("nan")}, "worker_memory must be some GB"),
         ({"patience": 0.0}, "are seconds"),
         ({"grace": -1.0}, "are seconds"),
         ({"patience": float("nan")}, "are seconds"),

@@ -22,6 +22,8 @@ def test_memory_bounds_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(machine, "count_gpus", lambda: 0)
     monkeypatch.setattr(machine, "memory_bytes", lambda: 3_100_000_000)
     assert len(choose_crew(cpus=64).devices) == 2
+    assert len(choose_crew(cpus=64, worker_bytes=700_000_000).devices) == 4
+    assert len(choose_crew(cpus=64, worker_bytes=9_000_000_000).devices) == 1
 
 
 def test_gpus_get_a_worker_each_and_share_the_cores_for_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
