@@ -141,6 +141,9 @@ def evaluate(
             "--split", metavar="FILE", help="A training's split.csv: measure on its test part only."
         ),
     ] = None,
+    truth: Annotated[
+        bool, typer.Option("--truth", help="Of phantoms: against what was drawn, not what scorers answered.")
+    ] = False,
     device: Device = "auto",
     bootstrap: Annotated[int, typer.Option(help="Replicates behind the intervals.")] = 1000,
     json: Json = False,
@@ -159,6 +162,7 @@ def evaluate(
         scores=scores,
         views=view,
         subset=None if subset is None else keys_on(subset, "test"),
+        truth=truth,
         device=device,
         bootstrap=bootstrap,
         display=display_for(),

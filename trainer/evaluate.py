@@ -41,6 +41,8 @@ class Evaluation:
     archive: Path
     data: str
     """What the archive holds: radiographs, or phantoms."""
+    truth: bool
+    """Whether labels are what was drawn, not what scorers answered."""
     entries: tuple[Entry, ...]
     differences: tuple[Difference, ...]
     replicates: int
@@ -55,6 +57,8 @@ class Evaluation:
             found.append(
                 "Evaluated on phantoms, which are drawn: nothing here says how good a model is on mice."
             )
+        if self.truth:
+            found.append("Labels are what was drawn, not what the phantoms' scorers answered.")
         return tuple(found)
 
     def comparisons(self) -> list[Grid]:
@@ -73,6 +77,7 @@ class Evaluation:
             "evaluated_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "archive": str(self.archive),
             "data": self.data,
+            "labels": "truth" if self.truth else "scores",
             "warnings": list(self.warnings),
             "bootstrap": {"replicates": self.replicates, "seed": self.seed, "unit": "animal line"},
             "bundles": [
@@ -91,6 +96,7 @@ def evaluate(
     scores: Path | None = None,
     views: Sequence[str] | None = None,
     subset: Collection[Key] | None = None,
+    truth: bool = False,
     device: str = "auto",
     bootstrap: int = 1000,
     seed: int = 0,
@@ -99,8 +105,9 @@ def evaluate(
     """Evaluate every bundle on the labelled specimens of `archive` and write the folder `out`.
 
     `scores` is the table of answers, by default the one in the archive; `views` limits every model to these of its
-    views; `subset` holds the keys of the specimens to use, such as a test split's. `bootstrap` draws give 95 %
-    intervals. A class that no specimen has, or all have, gets no figure and no exception.
+    views; `subset` holds the keys of the specimens to use, such as a test split's. With `truth`, phantoms are labelled
+    by what was drawn and not by what their scorers answered. `bootstrap` draws give 95 % intervals. A class that no
+    specimen has, or all have, gets no figure and no exception.
 
     Raises UsageError MX-U001 (no bundle, `out` exists, unknown view, no specimen, negative draws, bundles with
     different taxonomies), MX-T001 (no labels), and EnvironmentFault as the engine does.
@@ -116,7 +123,14 @@ def evaluate(
     judged = []
     for bundle in opened:
         one = judge(
-            bundle, archive, scores=scores, views=views, subset=subset, device=device, note=display.note
+            bundle,
+            archive,
+            scores=scores,
+            views=views,
+            subset=subset,
+            truth=truth,
+            device=device,
+            note=display.note,
         )
         judged.append(one)
         display.note(f"{bundle.model_id}: {len(one.keys)} specimens, {one.radiographs} radiographs scored")
@@ -126,6 +140,7 @@ def evaluate(
         out=out,
         archive=archive,
         data="phantoms" if is_drawn(archive) else "radiographs",
+        truth=truth,
         entries=entries,
         differences=tuple(compare(judged, replicates=bootstrap, seed=seed)),
         replicates=bootstrap,

@@ -20,6 +20,7 @@ from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.runtime.scorer import Scorer, open_scorer
 from mxbatch.trainer.bootstrap import group_lines
 from mxbatch.trainer.data import Dataset, batch, load_dataset
+from mxbatch.trainer.phantom.truth import drawn_labels
 
 SPECIMENS = 64
 """Per step: enough to fill the encoder's batches, few enough to keep their pictures in memory."""
@@ -90,12 +91,14 @@ def judge(
     scores: Path | None = None,
     views: Sequence[str] | None = None,
     subset: Collection[Key] | None = None,
+    truth: bool = False,
     device: str = "auto",
     note: Callable[[str], None] | None = None,
 ) -> Judged:
     """Score the labelled specimens of `archive`, or those of them whose key is in `subset`.
 
-    `views` limits the model to some of its own. Raises UsageError MX-U001 for a view that it does not know or a
+    `views` limits the model to some of its own. With `truth`, phantoms are labelled by what was drawn and not by what
+    their scorers answered. Raises UsageError MX-U001 for a view that it does not know or a
     `subset` of which the archive has nothing, MX-T001 for an archive without labels, and what `load_dataset` and
     `open_scorer` raise.
     """
@@ -106,6 +109,8 @@ def judge(
             "MX-U001", f"{bundle.model_id} knows no view {unknown[0]!r}; it knows {', '.join(recipe.views)}"
         )
     dataset = load_dataset(archive, recipe, bundle.taxonomy, scores=scores, note=note)
+    if truth:
+        dataset = replace(dataset, labels=drawn_labels(archive, dataset.keys, bundle.taxonomy))
     asked = np.array([subset is None or key in subset for key in dataset.keys], np.bool_)
     known = ~np.isnan(dataset.labels).all(axis=1)
     seen = np.isin(dataset.views, [recipe.view_index(view) for view in shown])

@@ -93,6 +93,12 @@ def test_from_phantoms_to_calls(archive: Path, recipe: Path, tmp_path: Path, mxb
         tested = sum(row["split"] == "test" for row in csv.DictReader(handle))
     assert pq.read_table(tmp_path / "report" / "predictions.parquet").num_rows == tested
 
+    against = ["--truth", "--split", split, "--bootstrap", 20, "--view", "dv"]
+    truly = mxbatch("evaluate", "model", "--archive", archive, "--out", "truly", *against, **cache)
+    assert truly.returncode == 0, truly.stderr
+    assert "Labels are what was drawn" in truly.stdout
+    assert json.loads((tmp_path / "truly" / "metrics.json").read_text())["labels"] == "truth"
+
     scored = mxbatch("score", archive, "--model", "model", "--limit", 5, "--runtime", "eager", **cache)
     assert scored.returncode == 0, scored.stderr
     assert "trained on phantoms" in scored.stdout
