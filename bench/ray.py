@@ -15,6 +15,7 @@ import argparse
 import pickle
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,7 @@ from mxbatch.engine.dispatch.launcher import Worker
 from mxbatch.engine.dispatch.pool import Patience, run_workers
 from mxbatch.engine.dispatch.stop import Stop
 from mxbatch.engine.dispatch.supervisor import Supervisor
+from mxbatch.engine.errors import MxbatchError
 from mxbatch.engine.model_store import REFERENCE, resolve_model
 from mxbatch.engine.plan import ShardSizes, make_plan
 from mxbatch.engine.score import score
@@ -228,4 +230,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MxbatchError as error:
+        sys.exit(f"mxbatch: {error}")

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from mxbatch.bench.subject import open_bundle
 from mxbatch.engine.bundle import Bundle, write_bundle
 from mxbatch.engine.calls import call_columns
 from mxbatch.engine.decode.contract import InputContract, Limits
-from mxbatch.engine.errors import MxbatchError
+from mxbatch.engine.errors import MxbatchError, UsageError
 from mxbatch.engine.feed import Loader
 from mxbatch.engine.models.hierarchical import build_model
 from mxbatch.engine.models.recipe import Backbone, Recipe
@@ -138,7 +139,10 @@ def parity(bundles: Sequence[Bundle], images: Path, *, device: str, batch: int) 
 
 
 def prepared(bundle: Bundle, images: Path) -> NDArray[np.uint8]:
-    """`uint8[R, S, S]`: every file under `images`, as the bundle's model wants it. Raises RadiographError."""
+    """`uint8[R, S, S]`: every file under `images`, as the bundle's model wants it.
+
+    Raises RadiographError for one that cannot be decoded, UsageError MX-U001 where there is none.
+    """
     loader = Loader(root=images, contract=bundle.recipe.input, limits=Limits())
     pictures = []
     for path in sorted(path for path in images.rglob("*") if path.is_file()):
@@ -146,6 +150,8 @@ def prepared(bundle: Bundle, images: Path) -> NDArray[np.uint8]:
         if loaded.error:
             raise loaded.error
         pictures.append(loaded.image)
+    if not pictures:
+        raise UsageError("MX-U001", "there is no file here", path=images, fix="name a folder of radiographs")
     return np.stack([picture for picture in pictures if picture is not None])
 
 
@@ -241,4 +247,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MxbatchError as error:
+        sys.exit(f"mxbatch: {error}")

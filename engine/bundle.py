@@ -86,7 +86,8 @@ class Bundle:
     learned_from: str
     """A key of `provenance.LEARNED_FROM`."""
     info: Mapping[str, Any]
-    """licence, training, metrics, versions, weights_sha256: for people; nothing depends on it."""
+    """licence, training, metrics, versions, weights_sha256: for people. One of the metrics is for the engine, too: how
+    far lower precisions were off in training (runtime/golden.py)."""
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -165,6 +165,9 @@ def test_the_table_of_parity_is_that_of_a_result_file_and_within_what_a_precisio
     result = json.loads((ROOT / name).read_text("utf-8"))
     assert markdown(result) in text
     for row in result["rows"]:
+        if "refused" in row:
+            assert row["precision"] != "float32"
+            continue
         assert row["largest_difference"] <= (1e-4 if row["precision"] == "float32" else 0.02), row
 
 

@@ -1,10 +1,14 @@
-"""In which numbers the encoder computes while it is trained."""
+"""In which numbers the encoder computes while it is trained, and what rounding will do to it afterwards."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
+
+from mxbatch.engine.models.hierarchical import HierarchicalModel
+from mxbatch.engine.runtime.layers import in_precision
 
 
 def precision_on(device: torch.device, wanted: str) -> torch.dtype:
@@ -31,3 +35,10 @@ def _cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def in_bfloat16(model: HierarchicalModel) -> HierarchicalModel:
+    """A copy of `model` whose encoder computes as every runtime of the engine does in bfloat16."""
+    twin = copy.deepcopy(model).eval()
+    twin.encoder = in_precision(twin.encoder, "bfloat16")
+    return twin

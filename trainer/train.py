@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mxbatch.engine.bundle import Bundle, write_bundle
 from mxbatch.engine.errors import UsageError, from_os_error
+from mxbatch.engine.runtime.golden import difference_key
 from mxbatch.engine.taxonomy import read_taxonomy
 from mxbatch.kernels.tree import probabilities
 from mxbatch.trainer.calibrate import calibrate
@@ -28,6 +29,7 @@ from mxbatch.trainer.extras import require_extras
 from mxbatch.trainer.fit import fit
 from mxbatch.trainer.metrics import mean_auc
 from mxbatch.trainer.phantom.marker import is_drawn
+from mxbatch.trainer.precision import in_bfloat16
 from mxbatch.trainer.predict import predict_logits
 from mxbatch.trainer.progress import Display, silent
 from mxbatch.trainer.recipes import find_recipe
@@ -36,6 +38,8 @@ from mxbatch.trainer.thresholds import choose_thresholds
 from mxbatch.trainer.training import training_of, with_epochs
 
 SPLIT_FILE = "split.csv"
+COMPARED = 500
+"""Specimens of the validation side whose probabilities in bfloat16 are laid beside those in float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +126,9 @@ def train(
     logits_NK, labels_NK = logits_of(parts.validation), dataset.labels[parts.validation]
     calibration = calibrate(logits_NK, labels_NK, tree, conditional=conditional)
     choice = choose_thresholds(probabilities_of(logits_NK), labels_NK, tree)
+    some = parts.validation[:COMPARED]
+    rounded_NK = predict_logits(in_bfloat16(model), dataset, some, radiographs=blueprint.max_radiographs)
+    difference_NK = probabilities_of(rounded_NK) - probabilities_of(logits_NK[: len(some)])
     auc = mean_auc(probabilities_of(logits_of(parts.test)), dataset.labels[parts.test], tree)
     bundle = write_bundle(
         out,
@@ -133,7 +140,8 @@ def train(
         learned_from="phantoms" if is_drawn(archive) else "radiographs",
         training={**_data_card(archive, dataset, parts), "thresholds": choice.as_dict()},
         metrics={
-            f"test_auc_l{level}": round(value, 4) for level, value in auc.items() if not np.isnan(value)
+            **{f"test_auc_l{level}": round(value, 4) for level, value in auc.items() if not np.isnan(value)},
+            difference_key("bfloat16"): round(float(np.abs(difference_NK).max(initial=0.0)), 4),
         },
         licence=training.weights_licence or licence,
     )

@@ -26,6 +26,7 @@ from mxbatch.engine.errors import EnvironmentFault
 from mxbatch.engine.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
+    from mxbatch.engine.bundle import Bundle
     from mxbatch.engine.models.hierarchical import HierarchicalModel
     from mxbatch.engine.models.recipe import Recipe
     from mxbatch.engine.runtime.scorer import Scorer
@@ -52,6 +53,27 @@ TOLERANCES = {
 """By the precision in which the encoder computes. A right bfloat16 differs by 0.005 of the features' magnitude."""
 HEAD_TOLERANCE = 2e-3
 """Largest difference of a probability from the golden features: the head computes in float32 everywhere."""
+
+
+def difference_key(precision: str) -> str:
+    """The metric of a bundle that says how far off `precision` was on radiographs of its training: the largest
+    difference of a probability to float32."""
+    return f"{precision}_difference"
+
+
+def too_coarse(bundle: Bundle, precision: str) -> str | None:
+    """Why `bundle` is not to be computed in `precision`, by what its training has measured; None where it may be.
+
+    A few golden pictures show a wrong kernel. How much rounding moves a model's calls takes hundreds of radiographs of
+    the kind that it reads, and only the training has those.
+    """
+    found, allowed = (
+        bundle.info["metrics"].get(difference_key(precision)),
+        TOLERANCES[precision].probabilities,
+    )
+    if found is None or found <= allowed:
+        return None
+    return f"in {precision} its probabilities were off by up to {found:g} in training, allowed {allowed:g}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

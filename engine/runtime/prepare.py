@@ -24,6 +24,7 @@ from mxbatch.engine.runtime.cache import engines_folder, entry_path, require_own
 from mxbatch.engine.runtime.choose import GUESSES, Candidate, Key, decide, guessed_rate
 from mxbatch.engine.runtime.compile import Order
 from mxbatch.engine.runtime.encoder import EngineSpec, Note
+from mxbatch.engine.runtime.golden import too_coarse
 from mxbatch.engine.runtime.scorer import RUNTIMES, precision_of, runtime_named
 from mxbatch.engine.runtime.speeds import FASTEST, Trial, recall, remember_failure
 
@@ -202,6 +203,10 @@ class _Workshop:
         """What finishes first, of all that works: chosen by guesses, tried, and chosen again by what was measured."""
         reference = _reference(self._wish)
         out: set[Key] = set()
+        for precision in dict.fromkeys(key[1] for key in GUESSES[self._kind]):
+            if self._wish.precision is None and (why := too_coarse(self._bundle, precision)):
+                self._note(f"{precision} is left out: {why}")
+                out |= {key for key in GUESSES[self._kind] if key[1] == precision}
         while True:
             candidates = [candidate for candidate in self._candidates() if candidate.key not in out]
             best, reason = decide(candidates, self._wish.radiographs, self._wish.workers)

@@ -171,9 +171,11 @@ def _open(
 ) -> Scorer:
     from mxbatch.engine.runtime.bundle_scorer import BundleScorer, usable_device
     from mxbatch.engine.runtime.cache import engines_folder, load_engine
-    from mxbatch.engine.runtime.golden import check_golden, read_golden
+    from mxbatch.engine.runtime.golden import check_golden, read_golden, too_coarse
 
     usable_device(spec.device)
+    if why := too_coarse(bundle, spec.precision):
+        raise EnvironmentFault("MX-M003", why, path=bundle.path)
     folder = engines or engines_folder()
     encoder = load_engine(bundle, runtime, spec, folder=folder, threads=threads, note=note)
     scorer = BundleScorer(bundle, runtime.name, spec, encoder)

@@ -63,7 +63,8 @@ def test_from_phantoms_to_calls(archive: Path, recipe: Path, tmp_path: Path, mxb
     assert said["model_id"] == bundle.model_id
     assert bundle.learned_from == "phantoms"
     assert bundle.model_id.startswith("phantom-tiny-mv-")
-    assert set(said["metrics"]) == {"test_auc_l1", "test_auc_l2", "test_auc_l3"}
+    assert set(said["metrics"]) == {"test_auc_l1", "test_auc_l2", "test_auc_l3", "bfloat16_difference"}
+    assert 0 < said["metrics"]["bfloat16_difference"] < 0.1
     assert {"archive", "fingerprint", "specimens", "thresholds"} <= set(bundle.info["training"])
     card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
     assert "trained on phantoms" in card

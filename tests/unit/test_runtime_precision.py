@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from mxbatch.bench import runtimes as bench
 from mxbatch.bench.runtimes import contenders, markdown, parity
 from mxbatch.engine.bundle import Bundle, write_bundle
 from mxbatch.engine.drawing import draw_radiograph
-from mxbatch.engine.errors import UsageError
+from mxbatch.engine.errors import EnvironmentFault, UsageError
 from mxbatch.engine.file_formats import FILE_FORMATS
 from mxbatch.engine.machine import has_bfloat16
 from mxbatch.engine.models.hierarchical import build_model
@@ -75,6 +76,15 @@ def test_an_impossible_precision_is_answered_with_the_possible_ones(
         open_scorer(bundle, precision=precision, batch=1)
     assert raised.value.code == "MX-U001"
     assert "float32" in str(raised.value)
+
+
+@needs_bfloat16
+def test_a_precision_that_training_found_too_coarse_for_the_model_is_refused(bundle: Bundle) -> None:
+    coarse = replace(bundle, info={**bundle.info, "metrics": {"bfloat16_difference": 0.03}})
+    with pytest.raises(EnvironmentFault, match=r"off by up to 0\.03 in training") as raised:
+        open_scorer(coarse, precision="bfloat16", batch=1)
+    assert raised.value.code == "MX-M003"
+    assert open_scorer(coarse, precision="float32", batch=1).precision == "float32"
 
 
 def test_every_runtime_that_needs_no_compiler_is_near_plain_torch(

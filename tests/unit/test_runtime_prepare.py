@@ -121,6 +121,20 @@ def test_a_large_run_relies_on_what_was_measured_and_not_on_a_guess(case: Case) 
     )
 
 
+def test_a_precision_that_training_found_too_coarse_for_the_model_is_neither_tried_nor_taken(
+    case: Case,
+) -> None:
+    metrics = {"test_auc_l1": 0.9, "bfloat16_difference": 0.03}
+    case.bundle = dataclasses.replace(case.bundle, info={**case.bundle.info, "metrics": metrics})
+    assert case.prepare().name == "inductor-float32"
+    assert {precision for _, precision in FakeBench.tried} == {"float32"}
+    assert case.notes[0] == (
+        "bfloat16 is left out: in bfloat16 its probabilities were off by up to 0.03 in training, allowed 0.02"
+    )
+    metrics["bfloat16_difference"] = 0.02
+    assert case.prepare().name == "inductor-bfloat16"
+
+
 def test_what_is_known_is_not_tried_again(case: Case) -> None:
     first = case.prepare()
     assert case.prepare() == first
