@@ -4,7 +4,9 @@ A step is any moment at which Python is about to change something under the outp
 unlink and mkdir there is announced by an audit event, so no step can be forgotten. Workers are in the driver's own
 process, with a scorer that needs no torch: a run takes a fraction of a second.
 
-    python crash_driver.py ARCHIVE BUNDLE SCRATCH every|random|full SEED  →  a JSON object per line
+    python crash_driver.py ARCHIVE BUNDLE SCRATCH every|random|full SEED PART OF  →  a JSON object per line
+
+PART of OF does its share of the steps, or of the random runs: as many drivers as there are cores run side by side.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from mxbatch.engine.runtime.scorer import EchoScorer
 from mxbatch.engine.shard import Engine, score_shard
 
 CRASHED = 77
+RUNS, STEPS = 100, 10_000
+"""Random runs; and more steps than a run has, so that the last one is found by trying."""
 CHANGES = {"os.rename": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}
 """Audit event -> which of its arguments is the path."""
 SETTINGS: dict[str, Any] = {"runtime": "eager", "precision": "float32", "shard_radiographs": 2}
@@ -163,9 +167,11 @@ def digest(out: Path) -> str:
         os._exit(0)
 
 
-def every(archive: Path, bundle: Path, scratch: Path, *, full: bool) -> Iterator[dict[str, Any]]:
-    """Every step once: the run ends there, and the same command is given again."""
-    for step in range(1, 10_000):
+def every(
+    archive: Path, bundle: Path, scratch: Path, share: range, *, full: bool
+) -> Iterator[dict[str, Any]]:
+    """Every step of `share` once: the run ends there, and the same command is given again."""
+    for step in share:
         out = scratch / f"step-{step}"
         first = run(archive, bundle, out, step, full=full)
         if not first["words"]:
@@ -174,11 +180,13 @@ def every(archive: Path, bundle: Path, scratch: Path, *, full: bool) -> Iterator
         yield {"step": step, "first": first, "second": second, "rows": digest(out)}
 
 
-def at_random(archive: Path, bundle: Path, scratch: Path, seed: int) -> Iterator[dict[str, Any]]:
-    """A hundred runs, each ended again and again at random steps until it comes through; half of it in 2001."""
-    chance = random.Random(seed)
+def at_random(
+    archive: Path, bundle: Path, scratch: Path, share: range, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Runs, each ended again and again at random steps until it comes through; half of it in 2001."""
     real = score_module._now
-    for number in range(100):
+    for number in share:
+        chance = random.Random(f"{seed} {number}")
         out = scratch / f"run-{number}"
         crashes = 0
         while True:
@@ -193,15 +201,15 @@ def at_random(archive: Path, bundle: Path, scratch: Path, seed: int) -> Iterator
 
 def main() -> None:
     archive, bundle, scratch = (Path(argument) for argument in sys.argv[1:4])
-    kind, seed = sys.argv[4], int(sys.argv[5])
+    kind, (seed, part, of) = sys.argv[4], map(int, sys.argv[5:8])
     score_module.open_fleet = inline_fleet  # type: ignore[assignment]
     os.fsync = lambda fd: None  # type: ignore[assignment]  # what the kernel has taken outlives a process
     undisturbed = run(archive, bundle, scratch / "undisturbed", None)
     first = {"second": undisturbed, "rows": digest(scratch / "undisturbed")}
     if kind == "random":
-        disturbed = at_random(archive, bundle, scratch, seed)
+        disturbed = at_random(archive, bundle, scratch, range(part, RUNS, of), seed)
     else:
-        disturbed = every(archive, bundle, scratch, full=kind == "full")
+        disturbed = every(archive, bundle, scratch, range(1 + part, STEPS, of), full=kind == "full")
     for report in chain([first], disturbed):
         sys.stdout.write(json.dumps(report) + "\n")
         sys.stdout.flush()

@@ -16,19 +16,28 @@ from typing import Any
 from mxbatch.engine.bundle import Bundle
 
 DRIVER = Path(__file__).with_name("crash_driver.py")
+DRIVERS = min(4, len(os.sched_getaffinity(0)))
 QUARANTINED = 1
 CRASHED = 77
 
 
 def reports(archive: Path, bundle: Bundle, scratch: Path, kind: str, seed: int = 0) -> list[dict[str, Any]]:
-    """What the driver says of its runs; the undisturbed one first."""
-    command = [sys.executable, DRIVER, archive, bundle.path, scratch, kind, seed]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(scratch / "cache"), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [str(word) for word in command], env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    """What the drivers say of their runs; an undisturbed one first."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    drivers = []
+    for part in range(DRIVERS):
+        (own := scratch / f"driver-{part}").mkdir()
+        words = [sys.executable, DRIVER, archive, bundle.path, own, kind, seed, part, DRIVERS]
+        environment["XDG_CACHE_HOME"] = str(own / "cache")
+        with (own / "said").open("w") as said, (own / "complaints").open("w") as complaints:
+            command = [str(word) for word in words]
+            drivers.append(subprocess.Popen(command, env=environment, stdout=said, stderr=complaints))
+    codes = [driver.wait(timeout=900) for driver in drivers]
+    assert codes == [0] * DRIVERS, [path.read_text() for path in sorted(scratch.glob("*/complaints"))]
+    said = [(scratch / f"driver-{part}" / "said").read_text().splitlines() for part in range(DRIVERS)]
+    undisturbed, *others = [json.loads(lines[0]) for lines in said]
+    assert all(other["rows"] == undisturbed["rows"] for other in others)
+    return [undisturbed, *(json.loads(line) for lines in said for line in lines[1:])]
 
 
 def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(
