@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -83,6 +84,15 @@ def peak_bytes() -> int:
     """The most memory that this process has held so far. What getrusage says may be its parent's, from before exec."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     return 1024 * int(found[1]) if found else 0
+
+
+def over_budget(crew: Crew, peak: int, planned: int) -> str | None:
+    """What to say of CPU workers that took more than was planned: next time too many might start."""
+    if crew.devices[0] != "cpu" or peak <= planned:
+        return None
+    took = math.ceil(peak / 1e8) / 10
+    what = f"a worker has taken {took:g} GB, {planned / 1e9:g} were planned for"
+    return f"{what}: --worker-memory {took:g} starts no more than fit"
 
 
 def count_gpus() -> int:

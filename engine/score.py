@@ -6,7 +6,6 @@ torch is never imported here: workers load the model, and a run with nothing to 
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import time
@@ -35,7 +34,7 @@ from mxbatch.engine.dispatch.supervisor import Supervisor
 from mxbatch.engine.errors import EnvironmentFault, Interrupted, MxbatchError, UsageError, from_os_error
 from mxbatch.engine.history import read_history
 from mxbatch.engine.ledger import Output, RunRecord
-from mxbatch.engine.machine import Crew
+from mxbatch.engine.machine import Crew, over_budget
 from mxbatch.engine.model_store import resolve_model
 from mxbatch.engine.plan import Plan, Selection, ShardSizes, make_plan
 from mxbatch.engine.progress import Display, silent
@@ -253,7 +252,8 @@ def _execute(order: _Order, record: RunRecord, plan: Plan) -> RunRecord:
     record.seconds = {stage: round(s, 3) for stage, s in tally.seconds.items()}
     record.seconds |= {"wall": round(wall_s, 3), "startup": round(tally.startup_s, 3)}
     record.worker_peak_mb = max(record.worker_peak_mb or 0, round(tally.peak_bytes / 1e6)) or None
-    _mention_memory(order, tally)
+    if why := over_budget(order.fleet.crew, tally.peak_bytes, order.asked.worker_bytes):
+        order.display.note(why)
     record.radiographs_per_s = round((tally.radiographs - tally.earlier) / work_s, 1) if work_s > 0 else None
     record.bottleneck = tally.bottleneck
     record.state, record.finished_at = "finished", _now().isoformat()
@@ -285,16 +285,6 @@ def _run(order: _Order, record: RunRecord, plan: Plan) -> tuple[Tally, float]:
         done = len(order.output.committed(record.run_id))
         what = f"{done} of {len(plan.sizes)} shards of run {record.run_id} are committed"
         raise Interrupted("MX-I001", what) from None
-
-
-def _mention_memory(order: _Order, tally: Tally) -> None:
-    """A CPU worker that took more than it was to have: next time too many might start."""
-    if order.fleet.crew.devices[0] == "cpu" and tally.peak_bytes > order.asked.worker_bytes:
-        took = math.ceil(tally.peak_bytes / 1e8) / 10
-        order.display.note(
-            f"a worker has taken {took:g} GB, {order.asked.worker_memory:g} were planned for: "
-            f"--worker-memory {took:g} starts no more than fit"
-        )
 
 
 def _left(output: Output, record: RunRecord, plan: Plan) -> dict[int, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mxbatch.engine import machine
 from mxbatch.engine.errors import EnvironmentFault, UsageError
-from mxbatch.engine.machine import choose_crew, count_gpus, proven
+from mxbatch.engine.machine import Crew, choose_crew, count_gpus, over_budget, proven
 
 
 def test_without_a_gpu_there_is_a_single_threaded_worker_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +26,14 @@ def test_memory_bounds_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) ->
     assert len(choose_crew(cpus=64).devices) == 2
     assert len(choose_crew(cpus=64, worker_bytes=700_000_000).devices) == 4
     assert len(choose_crew(cpus=64, worker_bytes=9_000_000_000).devices) == 1
+
+
+def test_workers_that_take_more_than_planned_are_spoken_of_on_a_cpu_alone() -> None:
+    crew = Crew(devices=("cpu",), batch=1, model_threads=1, decode_threads=1)
+    assert over_budget(crew, 1_500_000_000, 1_500_000_000) is None
+    says = "a worker has taken 1.6 GB, 1.5 were planned for: --worker-memory 1.6 starts no more than fit"
+    assert over_budget(crew, 1_500_000_001, 1_500_000_000) == says
+    assert over_budget(replace(crew, devices=("cuda:0",)), 9_000_000_000, 1_500_000_000) is None
 
 
 def test_gpus_get_a_worker_each_and_share_the_cores_for_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
