@@ -56,9 +56,11 @@ def revision() -> str | None:
 
 def command_line() -> str:
     """The command as it was given. Folders keep their last name only: where they lie is nobody's business."""
-    return shlex.join(
-        ["mxbatch", *(Path(word).name if word.startswith(("/", "~")) else word for word in sys.argv[1:])]
+    program = Path(sys.argv[0])
+    words = (
+        ["python", "-m", f"mxbatch.bench.{program.stem}"] if program.parent.name == "bench" else ["mxbatch"]
     )
+    return shlex.join([*words, *(Path(word).name if "/" in word else word for word in sys.argv[1:])])
 
 
 def hardware(cores: int) -> str:

@@ -193,7 +193,7 @@ def simulate(radiographs: int, workers: int) -> Result:
     return Result(
         kind="simulated",
         what="the driver's own work: radiographs that do not exist, for workers that commit at once",
-        subject=Subject(workers=workers),
+        subject=Subject(),
         figures={"driver per shard": Figure(unit="ms", rounds=(per_shard,))},
         tables={
             "steps": Table(
