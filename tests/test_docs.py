@@ -171,6 +171,21 @@ def test_the_table_of_parity_is_that_of_a_result_file_and_within_what_a_precisio
         assert row["largest_difference"] <= (1e-4 if row["precision"] == "float32" else 0.02), row
 
 
+def test_the_table_of_backbones_and_views_is_that_of_its_evaluation() -> None:
+    """docs/results has what `make table` measured; the page quotes every mean with its interval."""
+    section = (ROOT / "docs" / "training.md").read_text("utf-8").split("## Backbones and views")[1]
+    section = section.split("\n## ")[0]
+    result = json.loads((ROOT / "docs" / "results" / "table_2026-11-21.json").read_text("utf-8"))
+    kinds = {(bundle["recipe"].split("_")[0], len(bundle["views"])) for bundle in result["bundles"]}
+    assert {("cae", 1), ("cae", 6), ("convnext", 6)} <= kinds
+    figures = [figure for bundle in result["bundles"] for figure in bundle["figures"]]
+    assert len(figures) >= 6 * len(result["bundles"])
+    for figure in figures:
+        assert f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]" in section
+    for one in result["differences"]:
+        assert f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]" in section, one
+
+
 def test_ci_calls_the_readmes_own_test_command() -> None:
     commands = [line for line in README.read_text("utf-8").splitlines() if "-m pytest" in line]
     assert len(commands) == 1
