@@ -203,10 +203,6 @@ class _Workshop:
         """What finishes first, of all that works: chosen by guesses, tried, and chosen again by what was measured."""
         reference = _reference(self._wish)
         out: set[Key] = set()
-        for precision in dict.fromkeys(key[1] for key in GUESSES[self._kind]):
-            if self._wish.precision is None and (why := too_coarse(self._bundle, precision)):
-                self._note(f"{precision} is left out: {why}")
-                out |= {key for key in GUESSES[self._kind] if key[1] == precision}
         while True:
             candidates = [candidate for candidate in self._candidates() if candidate.key not in out]
             best, reason = decide(candidates, self._wish.radiographs, self._wish.workers)
@@ -214,7 +210,10 @@ class _Workshop:
             if best.key == reference and self._needs_nothing(reference):
                 self._note(f"runtime {reason}")
                 return self._as_is(reference)
-            if why := RUNTIMES[best.runtime].usable(self._wish.device):
+            if self._wish.precision is None and (why := too_coarse(self._bundle, best.precision)):
+                self._note(f"{best.precision} is left out: {why}")
+                out |= {candidate.key for candidate in candidates if candidate.precision == best.precision}
+            elif why := RUNTIMES[best.runtime].usable(self._wish.device):
                 self._note(f"{best.name} would be faster, but {why}")
                 out |= {candidate.key for candidate in candidates if candidate.runtime == best.runtime}
             elif trial and trial.failed:
