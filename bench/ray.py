@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import pickle
-import resource
 import statistics
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from mxbatch.engine.dispatch.pool import Patience, run_workers
 from mxbatch.engine.dispatch.stop import Stop
 from mxbatch.engine.dispatch.supervisor import Supervisor
 from mxbatch.engine.errors import MxbatchError
+from mxbatch.engine.machine import peak_bytes
 from mxbatch.engine.model_store import REFERENCE, resolve_model
 from mxbatch.engine.plan import ShardSizes, make_plan
 from mxbatch.engine.score import score
@@ -206,7 +206,7 @@ def simulate(radiographs: int, workers: int) -> Result:
 
 
 def _peak_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return peak_bytes() // 1_000_000
 
 
 def main() -> None:

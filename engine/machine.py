@@ -59,7 +59,7 @@ def choose_crew(
     return Crew(devices=("cpu",) * count, batch=batch or CPU_BATCH, model_threads=1, decode_threads=1)
 
 
-def proven(crew: Crew, device: str, note: Callable[[str], None]) -> Crew:
+def proven(crew: Crew, device: str, note: Callable[[str], None], *, worker_bytes: int = WORKER_BYTES) -> Crew:
     """`crew`, once torch has computed something on its GPU; under `auto`, CPU workers where torch cannot.
 
     The driver may show a GPU that torch's build does not support, and only torch can tell; it is asked in a
@@ -77,7 +77,7 @@ def proven(crew: Crew, device: str, note: Callable[[str], None]) -> Crew:
             "MX-E006", f"torch cannot use the GPU: {why}", fix="--device cpu, or see `mxbatch doctor`"
         )
     note(f"torch cannot use the GPU ({why}): scoring on the CPU")
-    return choose_crew("cpu")
+    return choose_crew("cpu", worker_bytes=worker_bytes)
 
 
 def peak_bytes() -> int:

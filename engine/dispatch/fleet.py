@@ -46,12 +46,12 @@ class LocalFleet:
     elsewhere = False
 
     def __init__(self, asked: Settings) -> None:
-        self._device = asked.device
+        self._device, self._worker_bytes = asked.device, asked.worker_bytes
         batch = asked.batch if isinstance(asked.batch, int) else None
         self.crew = choose_crew(asked.device, asked.workers, batch, worker_bytes=asked.worker_bytes)
 
     def proven(self, note: Note) -> Crew:
-        self.crew = proven(self.crew, self._device, note)
+        self.crew = proven(self.crew, self._device, note, worker_bytes=self._worker_bytes)
         return self.crew
 
     def launch(self, job: Job, log: Path) -> AbstractContextManager[Launcher]:

@@ -56,6 +56,7 @@ def test_a_gpu_that_torch_cannot_use_is_announced_and_left_alone(monkeypatch: py
     monkeypatch.setattr(machine, "count_gpus", lambda: 1)
     notes: list[str] = []
     assert set(proven(choose_crew(), "auto", notes.append).devices) == {"cpu"}
+    assert proven(choose_crew(), "auto", notes.append, worker_bytes=10**15).devices == ("cpu",)
     assert notes[0].startswith("torch cannot use the GPU (")
     with pytest.raises(EnvironmentFault, match="MX-E006"):
         proven(choose_crew("cuda"), "cuda", notes.append)
