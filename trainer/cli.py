@@ -27,9 +27,9 @@ def phantom(
     specimens: Annotated[int, typer.Option(help="How many mice to draw.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed draws the same archive.")] = 0,
     prevalence: Annotated[float, typer.Option(help="Share of mice with at least one finding.")] = 0.1,
-    most_findings: Annotated[
-        int, typer.Option(help="Typical findings of an affected line, at most; fewer are more frequent.")
-    ] = 3,
+    class_share: Annotated[
+        float, typer.Option(help="Share of affected lines that have a given class; more crowds an archive.")
+    ] = 0.1,
     size: Annotated[
         int | None, typer.Option(help="Longest side in pixels; by default each centre's own.")
     ] = None,
@@ -53,7 +53,7 @@ def phantom(
             specimens=specimens,
             seed=seed,
             prevalence=prevalence,
-            most_findings=most_findings,
+            class_share=class_share,
             centres=centre,
             size=size,
             nuisance=Nuisance.none() if tidy else Nuisance(),

@@ -28,7 +28,7 @@ def reference() -> Bundle:
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantoms of a seed that neither the training nor docs/training.md has used."""
     root = tmp_path_factory.mktemp("unseen") / "archive"
-    draw_archive(root, specimens=SPECIMENS, seed=77, prevalence=0.6, most_findings=16, size=560)
+    draw_archive(root, specimens=SPECIMENS, seed=77, prevalence=0.6, class_share=0.5, size=560)
     return root
 
 

@@ -115,16 +115,29 @@ def test_the_same_seed_casts_the_same_animals_and_another_others() -> None:
     assert animals(60, seed=5) != animals(60, seed=6)
 
 
-def test_an_archive_to_learn_from_may_be_crowded() -> None:
-    def crowd(most: int) -> float:
-        chosen = choose_specimens(
-            600, seed=1, prevalence=0.5, centres=read_centres(), nodes=NODES, most_findings=most
-        )
-        return float(np.mean([len(each.findings) for each in chosen if each.findings]))
+def crowd(share: float, specimens: int = 600) -> list[set[str]]:
+    """The classes of each animal with findings."""
+    chosen = choose_specimens(
+        specimens, seed=1, prevalence=0.5, centres=read_centres(), nodes=NODES, class_share=share
+    )
+    return [{NODES[name] for name in each.findings} for each in chosen if each.findings]
 
-    assert crowd(1) < crowd(3) < crowd(8)
-    with pytest.raises(UsageError, match="MX-U001"):
-        crowd(0)
+
+def test_an_archive_to_learn_from_may_be_crowded() -> None:
+    few, usual, many = (np.mean([len(classes) for classes in crowd(share)]) for share in (0, 0.1, 0.5))
+    assert few < usual < many
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match="MX-U001"):
+            crowd(share)
+
+
+def test_in_a_crowded_archive_no_class_tells_of_another() -> None:
+    names = sorted(set(NODES.values()))
+    has = np.array([[name in classes for name in names] for classes in crowd(0.5, specimens=20_000)])
+    between = np.corrcoef(has.T)[~np.eye(len(names), dtype=bool)]
+    # lines share what they have, so some thousand animals say as much as some hundred that were drawn one by one
+    assert abs(between.mean()) < 0.03
+    assert np.abs(between).max() < 0.15
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Orders:
     seed: int
     specimens: int
     prevalence: float
-    most_findings: int
+    class_share: float
     centres: tuple[str, ...]
     size: int | None
     nuisance: Nuisance
@@ -83,7 +83,7 @@ def animals_of(orders: Orders) -> tuple[Specimen, ...]:
         prevalence=orders.prevalence,
         centres=named_centres(orders.centres),
         nodes={finding.name: finding.node for finding in FINDINGS.values()},
-        most_findings=orders.most_findings,
+        class_share=orders.class_share,
     )
 
 

@@ -28,7 +28,7 @@ from mxbatch.trainer.phantom.findings import FINDINGS
 from mxbatch.trainer.phantom.marker import TRUTH
 from mxbatch.trainer.phantom.scores import Scorer
 from mxbatch.trainer.phantom.shot import Nuisance
-from mxbatch.trainer.phantom.specimens import MOST_FINDINGS, Specimen
+from mxbatch.trainer.phantom.specimens import CLASS_SHARE, Specimen
 from mxbatch.trainer.phantom.workers import draw_in_workers
 
 TRUTH_COLUMNS = ("phenotyping_center", "external_sample_id", "finding", "node", "severity")
@@ -61,7 +61,7 @@ def draw_archive(
     specimens: int,
     seed: int,
     prevalence: float = 0.1,
-    most_findings: int = MOST_FINDINGS,
+    class_share: float = CLASS_SHARE,
     centres: Sequence[str] | None = None,
     size: int | None = None,
     nuisance: Nuisance | None = None,
@@ -71,10 +71,10 @@ def draw_archive(
 ) -> ArchiveSummary:
     """Draw an archive of `specimens` phantoms into the new folder `root`.
 
-    `prevalence` is the share of specimens with at least one finding, and an animal line has up to `most_findings`
-    typical ones: an archive to learn from may be crowded. `centres` are names of centres.toml, all when None; `size`
-    is the longest side of every radiograph in pixels, each centre's own when None. `workers` processes draw (None: one
-    per core); `progress` is told how many radiographs each finished specimen has.
+    `prevalence` is the share of specimens with at least one finding, and `class_share` that of affected animal lines
+    with a given class: an archive to learn from may be crowded. `centres` are names of centres.toml, all when None;
+    `size` is the longest side of every radiograph in pixels, each centre's own when None. `workers` processes draw
+    (None: one per core); `progress` is told how many radiographs each finished specimen has.
 
     Raises UsageError (MX-U001) for an impossible option or a `root` that holds something, EnvironmentFault when it
     cannot be written (MX-E004, MX-E005) or the workers fail (MX-E006). Then no archive is left behind.
@@ -83,7 +83,7 @@ def draw_archive(
         seed=seed,
         specimens=specimens,
         prevalence=prevalence,
-        most_findings=most_findings,
+        class_share=class_share,
         centres=tuple(centre.name for centre in named_centres(centres)),
         size=size,
         nuisance=nuisance or Nuisance(),
