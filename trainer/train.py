@@ -27,6 +27,7 @@ from mxbatch.trainer.calibrate import calibrate
 from mxbatch.trainer.data import Dataset, load_dataset
 from mxbatch.trainer.extras import require_extras
 from mxbatch.trainer.fit import fit
+from mxbatch.trainer.kept import KEEP_GB
 from mxbatch.trainer.metrics import mean_auc
 from mxbatch.trainer.phantom.marker import is_drawn
 from mxbatch.trainer.precision import in_bfloat16
@@ -73,6 +74,7 @@ def train(
     leave_out: str | None = None,
     epochs: int | None = None,
     device: str = "auto",
+    keep_decoded: float = KEEP_GB,
     licence: str = "not stated",
     display: Display = silent,
 ) -> Trained:
@@ -80,7 +82,8 @@ def train(
 
     `run` is the folder of what happens on the way, by default `<out>-run`. `scores` is IMPC's table of answers, by
     default `experiment.csv` in the archive. `split_file` brings a split; else colonies are split, or the centre
-    `leave_out` is the test. `epochs` takes the place of the recipe's, in each of its stages.
+    `leave_out` is the test. `epochs` takes the place of the recipe's, in each of its stages. `keep_decoded` is how many
+    GB of decoded radiographs may stay in the user's cache, other archives' among them.
 
     Raises UsageError MX-U001 (`out` exists, no such centre, a library is missing), MX-U007 (the recipe), MX-T001 (no
     labels), MX-T002 (a class without a positive), MX-T003 (a colony on two sides), MX-T005 (the run is another's);
@@ -96,7 +99,9 @@ def train(
     if epochs is not None:
         blueprint = with_epochs(blueprint, epochs)
     training = training_of(blueprint)
-    dataset = load_dataset(archive, blueprint, tree, scores=scores, note=display.note)
+    dataset = load_dataset(
+        archive, blueprint, tree, scores=scores, keep_decoded=keep_decoded, note=display.note
+    )
     parts = (
         read_split(split_file, dataset.keys, dataset.colonies)
         if split_file
