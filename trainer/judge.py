@@ -100,9 +100,9 @@ def judge(
     """Score the labelled specimens of `archive`, or those of them whose key is in `subset`.
 
     `views` limits the model to some of its own. With `truth`, phantoms are labelled by what was drawn and not by what
-    their scorers answered. `keep_decoded`: as in `load_dataset`. Raises UsageError MX-U001 for a view that it
-    does not know or a `subset` of which the archive has nothing, MX-T001 for an archive without labels, and what `load_dataset` and
-    `open_scorer` raise.
+    their scorers answered. `keep_decoded`: as in `load_dataset`. Raises UsageError MX-U001 for a view that it does not
+    know or a `subset` of which the archive has nothing, MX-T001 for an archive without labels, and what `load_dataset`
+    and `open_scorer` raise.
     """
     recipe = bundle.recipe
     shown = tuple(recipe.views if views is None else dict.fromkeys(views))
