@@ -10,6 +10,7 @@ command again resumes. The bundle appears at the end, whole, or not at all.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from mxbatch.engine.bundle import Bundle, write_bundle
 from mxbatch.engine.errors import UsageError, from_os_error
+from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.runtime.golden import difference_key
 from mxbatch.engine.taxonomy import read_taxonomy
 from mxbatch.kernels.tree import probabilities
@@ -27,6 +29,7 @@ from mxbatch.trainer.calibrate import calibrate
 from mxbatch.trainer.data import Dataset, load_dataset
 from mxbatch.trainer.extras import require_extras
 from mxbatch.trainer.fit import fit
+from mxbatch.trainer.initial_weights import with_named_weights
 from mxbatch.trainer.kept import KEEP_GB
 from mxbatch.trainer.metrics import mean_auc
 from mxbatch.trainer.phantom.marker import is_drawn
@@ -98,7 +101,7 @@ def train(
     tree, blueprint = read_taxonomy(taxonomy), find_recipe(recipe)
     if epochs is not None:
         blueprint = with_epochs(blueprint, epochs)
-    training = training_of(blueprint)
+    training, stored = training_of(blueprint), with_named_weights(blueprint)
     dataset = load_dataset(
         archive, blueprint, tree, scores=scores, keep_decoded=keep_decoded, note=display.note
     )
@@ -138,12 +141,16 @@ def train(
     bundle = write_bundle(
         out,
         model,
-        recipe=blueprint,
+        recipe=stored,
         taxonomy=tree,
         thresholds=choice.thresholds,
         calibration=calibration,
         learned_from="phantoms" if is_drawn(archive) else "radiographs",
-        training={**_data_card(archive, dataset, parts), "thresholds": choice.as_dict()},
+        training={
+            **_data_card(archive, dataset, parts),
+            **_begun_with(stored),
+            "thresholds": choice.as_dict(),
+        },
         metrics={
             **{f"test_auc_l{level}": round(value, 4) for level, value in auc.items() if not np.isnan(value)},
             difference_key("bfloat16"): round(float(np.abs(difference_NK).max(initial=0.0)), 4),
@@ -153,10 +160,19 @@ def train(
     return Trained(bundle=bundle, run=folder, test_auc=auc)
 
 
+def _begun_with(stored: Recipe) -> dict[str, Any]:
+    """The file of weights that training began with, if any, for the bundle."""
+    training = training_of(stored)
+    if not training.weights:
+        return {}
+    said = {"file": training.weights, "sha256": training.weights_sha256, "licence": training.weights_licence}
+    return {"initial_weights": said}
+
+
 def _data_card(archive: Path, dataset: Dataset, parts: Split) -> dict[str, Any]:
     """What the model has learned from, for the bundle; plain values."""
     return {
-        "archive": archive.name,
+        "archive": Path(os.path.abspath(archive)).name,  # of `.` and `..`, too
         "fingerprint": dataset.fingerprint,
         "centres": sorted(set(dataset.centres)),
         "radiographs": len(dataset.images),
