@@ -153,7 +153,7 @@ def batch(
     `labels float32[N, K]`. T is what the largest of these specimens needs, at most `radiographs`; of one that has
     more, the last repeat of a view goes before any view does, as in scoring.
     """
-    rows = [_chosen(dataset, n, radiographs) for n in specimens]
+    rows = [chosen(dataset, n, radiographs) for n in specimens]
     mask_NT = np.arange(max(map(len, rows), default=0)) < np.array([[len(some)] for some in rows]).reshape(
         -1, 1
     )
@@ -166,8 +166,8 @@ def batch(
     return images, view_ids, mask_NT, dataset.labels[specimens]
 
 
-def _chosen(dataset: Dataset, specimen: int, radiographs: int) -> NDArray[np.int64]:
-    """At most so many of the specimen's rows of `images`."""
+def chosen(dataset: Dataset, specimen: int, radiographs: int) -> NDArray[np.int64]:
+    """At most so many of the specimen's rows of `images`: those that the model is shown."""
     rows = np.arange(dataset.first[specimen], dataset.first[specimen + 1])
     while len(rows) > radiographs:
         views = dataset.views[rows].tolist()

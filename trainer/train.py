@@ -34,7 +34,7 @@ from mxbatch.trainer.kept import KEEP_GB
 from mxbatch.trainer.metrics import mean_auc
 from mxbatch.trainer.phantom.marker import is_drawn
 from mxbatch.trainer.precision import in_bfloat16
-from mxbatch.trainer.predict import predict_logits
+from mxbatch.trainer.predict import predict_logits, predict_showings
 from mxbatch.trainer.progress import Display, silent
 from mxbatch.trainer.recipes import find_recipe
 from mxbatch.trainer.splits import Split, read_split, require_positives, split, write_split
@@ -132,7 +132,16 @@ def train(
 
     conditional = blueprint.head.conditional
     logits_NK, labels_NK = logits_of(parts.validation), dataset.labels[parts.validation]
-    calibration = calibrate(logits_NK, labels_NK, tree, conditional=conditional)
+    shown = predict_showings(
+        model, dataset, parts.validation, logits_NK, radiographs=blueprint.max_radiographs
+    )
+    calibration = calibrate(
+        shown.logits_SK,
+        labels_NK[shown.rows_S],
+        tree,
+        conditional=conditional,
+        weights_N=shown.weights_S,
+    )
     choice = choose_thresholds(probabilities_of(logits_NK), labels_NK, tree)
     some = parts.validation[:COMPARED]
     rounded_NK = predict_logits(in_bfloat16(model), dataset, some, radiographs=blueprint.max_radiographs)
