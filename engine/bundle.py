@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mxbatch import __version__
+from mxbatch.engine.bundle_files import CARD, CONTENT, MANIFEST, SUMS, WEIGHTS
 from mxbatch.engine.calls import Thresholds, node_pairs
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError, from_os_error
 from mxbatch.engine.model_card import model_card
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from mxbatch.engine.models.hierarchical import HierarchicalModel
 
 FORMAT = 3
-MANIFEST, WEIGHTS, CARD, SUMS = "bundle.toml", "weights.safetensors", "MODEL_CARD.md", "SHA256SUMS"
-CONTENT = (MANIFEST, WEIGHTS, "golden.npz", CARD)
-"""What a bundle holds besides SHA256SUMS."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -125,7 +125,11 @@ class Output:
 
     def worker_log(self, run_id: str) -> Path:
         """What workers and the libraries in them said; removed at the end of a run that has nothing in it."""
-        return self.store.log_file(f"{self.run_folder(run_id)}/workers.log")
+        return self.store.log_file(self.worker_log_name(run_id))
+
+    @staticmethod
+    def worker_log_name(run_id: str) -> str:
+        return f"runs/{run_id}/workers.log"
 
     @contextmanager
     def lock(self, lost: Callable[[str], None] = lambda why: None) -> Iterator[None]:

@@ -112,7 +112,11 @@ def score(
         raise UsageError("MX-U001", str(error).replace("Settings.__init__()", "score()")) from None
     require_path(archive)
     root, output = _folder(archive), Output(out if is_address(out) else _folder(out))
+    stop = Stop()
     with ExitStack() as stack:
+        locked = output.exists and not dry_run
+        if locked:  # before anything that takes time: who comes second hears so at once
+            stack.enter_context(output.lock(stop.ask))
         fleet = stack.enter_context(open_fleet(asked, display.note))
         if not fleet.elsewhere:
             require_possible(asked.runtime, asked.precision, fleet.crew.devices[0])
@@ -124,11 +128,8 @@ def score(
             fleet=fleet,
             bundle=resolve_model(model),
             display=display,
-            stop=Stop(),
+            stop=stop,
         )
-        locked = output.exists and not dry_run
-        if locked:
-            stack.enter_context(output.lock(order.stop.ask))
         _require_own_output(order)
         finished = _finish_interrupted(order) if locked else []
         if finished and asked.limit is not None:
@@ -138,7 +139,7 @@ def score(
         for note in opened.notes:
             display.note(note)
         if not locked and not dry_run:  # only now, so that a mistake writes nothing; and before planning
-            stack.enter_context(output.lock(order.stop.ask))
+            stack.enter_context(output.lock(stop.ask))
             _require_own_output(order)  # somebody may have been quicker
         _require_no_shrink(order, opened.index["code"].null_count)
         history = read_history(output, max_megapixels=asked.max_megapixels)

@@ -3,9 +3,12 @@
 Networks are too sure of themselves, and class weights shift their logits on purpose. Both are undone by a line per
 node: one slope per level (a temperature), because a level's nodes share their layers and rare classes could not
 carry a slope of their own, and one offset per node, because every class is weighted differently.
+
+A model that is shown a single view of an animal knows less and is hardly less sure of itself. So both count: half of a
+specimen's weight is for all of its radiographs together, half for its views one by one (predict.py).
 """
 
-# N specimens · K nodes in the taxonomy's order · M nodes of one level
+# N specimens, or showings of them · K nodes in the taxonomy's order · M nodes of one level
 
 from __future__ import annotations
 
@@ -22,10 +25,16 @@ SCALE_BOUNDS = (0.05, 20.0)
 
 
 def calibrate(
-    logits_NK: NDArray[np.float32], labels_NK: NDArray[np.float32], taxonomy: Taxonomy, *, conditional: bool
+    logits_NK: NDArray[np.float32],
+    labels_NK: NDArray[np.float32],
+    taxonomy: Taxonomy,
+    *,
+    conditional: bool,
+    weights_N: NDArray[np.float64] | None = None,
 ) -> Calibration:
     """The most probable slopes and offsets, given `labels_NK` (1 abnormal, 0 normal, NaN not judged).
 
+    `weights_N` says how much each row counts, by default 1: a specimen that is shown in several ways is still one.
     `conditional` says what a logit means: P(node | parent abnormal), learned where the parent's label is 1
     (hierarchical heads), or P(node), learned everywhere (direct heads). The order of the specimens at a node
     never changes.
@@ -33,11 +42,12 @@ def calibrate(
     counted_NK = ~np.isnan(labels_NK)
     if conditional:
         counted_NK &= parent_abnormal(labels_NK, taxonomy)
+    weights_NK = counted_NK * (np.ones(len(labels_NK)) if weights_N is None else weights_N)[:, None]
     scale_K, bias_K = np.ones(len(taxonomy.nodes)), np.zeros(len(taxonomy.nodes))
     for level in LEVELS:
         nodes = [k for k, node in enumerate(taxonomy.nodes) if node.level == level]
         scale_K[nodes], bias_K[nodes] = _fit(
-            logits_NK[:, nodes].astype(np.float64), np.nan_to_num(labels_NK[:, nodes]), counted_NK[:, nodes]
+            logits_NK[:, nodes].astype(np.float64), np.nan_to_num(labels_NK[:, nodes]), weights_NK[:, nodes]
         )
     # Four digits: the model id should not hang on the last bit of an optimiser.
     return Calibration(scale=_rounded(scale_K), bias=_rounded(bias_K))
@@ -51,7 +61,7 @@ def parent_abnormal(labels_NK: NDArray[np.float32], taxonomy: Taxonomy) -> NDArr
 
 
 def _fit(
-    logits_NM: NDArray[np.float64], labels_NM: NDArray[np.float32], counted_NM: NDArray[np.bool_]
+    logits_NM: NDArray[np.float64], labels_NM: NDArray[np.float32], weights_NM: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
     """Slope and offsets of one level: logistic regression with a common slope, which is convex."""
     from scipy.optimize import minimize
@@ -60,8 +70,8 @@ def _fit(
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         scale, bias_M = parameters[0], parameters[1:]
         z_NM = scale * logits_NM + bias_M
-        wrong_NM = np.where(counted_NM, expit(z_NM) - labels_NM, 0)
-        surprise = np.where(counted_NM, np.logaddexp(0, z_NM) - labels_NM * z_NM, 0).sum()
+        wrong_NM = weights_NM * (expit(z_NM) - labels_NM)
+        surprise = (weights_NM * (np.logaddexp(0, z_NM) - labels_NM * z_NM)).sum()
         prior = ((scale - 1) / SCALE_SPREAD) ** 2 + ((bias_M / BIAS_SPREAD) ** 2).sum()
         gradient = np.append((wrong_NM * logits_NM).sum(), wrong_NM.sum(axis=0))
         gradient += np.append((scale - 1) / SCALE_SPREAD**2, bias_M / BIAS_SPREAD**2)

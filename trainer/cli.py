@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mxbatch.engine.cli import Json, print_json
+from mxbatch.trainer.kept import KEEP_GB
 
 app = typer.Typer()
 
@@ -19,6 +20,15 @@ Scores = Annotated[
     typer.Option(metavar="FILE", help="IMPC's table of answers; by default experiment.csv in ARCHIVE."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+KeepDecoded = Annotated[
+    float,
+    typer.Option(
+        metavar="GB",
+        min=0,
+        envvar="MXBATCH_KEEP_DECODED",
+        help="Room for decoded radiographs in the cache; what was not used for longest goes.",
+    ),
+]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -99,6 +109,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="In every stage, instead of the recipe's.")] = None,
     device: Device = "auto",
+    keep_decoded: KeepDecoded = KEEP_GB,
     licence: Annotated[str, typer.Option(help="Of the weights; written into the bundle.")] = "not stated",
     json: Json = False,
 ) -> int:
@@ -119,6 +130,7 @@ def train(
         leave_out=leave_out,
         epochs=epochs,
         device=device,
+        keep_decoded=keep_decoded,
         licence=licence,
         display=display_for(),
     )
@@ -145,6 +157,7 @@ def evaluate(
         bool, typer.Option("--truth", help="Of phantoms: against what was drawn, not what scorers answered.")
     ] = False,
     device: Device = "auto",
+    keep_decoded: KeepDecoded = KEEP_GB,
     bootstrap: Annotated[int, typer.Option(help="Replicates behind the intervals.")] = 1000,
     json: Json = False,
 ) -> int:
@@ -164,6 +177,7 @@ def evaluate(
         subset=None if subset is None else keys_on(subset, "test"),
         truth=truth,
         device=device,
+        keep_decoded=keep_decoded,
         bootstrap=bootstrap,
         display=display_for(),
     )

@@ -24,6 +24,7 @@ from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.plan import METADATA, ShardSizes, Specimen, make_plan
 from mxbatch.engine.taxonomy import Taxonomy
 from mxbatch.trainer.decoded import Progress, Wanted, decode_all, digest_of, files_of
+from mxbatch.trainer.kept import KEEP_GB
 from mxbatch.trainer.labels import Labels, label
 from mxbatch.trainer.scores import read_scores
 
@@ -67,6 +68,7 @@ def load_dataset(
     scores: Path | None = None,
     labelled: bool = True,
     cache: Path | None = None,
+    keep_decoded: float = KEEP_GB,
     threads: int | None = None,
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
@@ -75,8 +77,8 @@ def load_dataset(
 
     `scores` is the table of answers, by default the one in the archive (`read_scores`); with `labelled` false none
     is read and all labels are NaN. Labels come from all specimens of the archive, so they do not depend on the
-    recipe. Decoded radiographs are kept below `cache`, by default `decoded` in the user's cache folder. `progress`
-    follows the decoding; `note` is told in a line what was left out.
+    recipe. Decoded radiographs are kept below `cache`, by default `decoded` in the user's cache folder, within
+    `keep_decoded` GB. `progress` follows the decoding; `note` is told in a line what was left out, and what had to go.
 
     Raises UsageError: MX-T001 when nothing is known of any specimen, and what `open_archive` and `read_scores` say;
     EnvironmentFault MX-E002 when the archive holds no radiograph of the views, and what `decode_all` says.
@@ -103,7 +105,16 @@ def load_dataset(
         if radiograph.code is not None
     ]
     folder = cache or cache_folder() / "decoded"
-    decoded = decode_all(opened.root, wanted, recipe.input, folder=folder, threads=threads, progress=progress)
+    decoded = decode_all(
+        opened.root,
+        wanted,
+        recipe.input,
+        folder=folder,
+        threads=threads,
+        keep_gb=keep_decoded,
+        progress=progress,
+        note=tell,
+    )
     quarantined += [(code, wanted[row][1].path, why) for row, code, why in decoded.refused]
     kept, counts = np.unique(owners[decoded.rows], return_counts=True)
     if not len(kept):
@@ -142,7 +153,7 @@ def batch(
     `labels float32[N, K]`. T is what the largest of these specimens needs, at most `radiographs`; of one that has
     more, the last repeat of a view goes before any view does, as in scoring.
     """
-    rows = [_chosen(dataset, n, radiographs) for n in specimens]
+    rows = [chosen(dataset, n, radiographs) for n in specimens]
     mask_NT = np.arange(max(map(len, rows), default=0)) < np.array([[len(some)] for some in rows]).reshape(
         -1, 1
     )
@@ -155,8 +166,8 @@ def batch(
     return images, view_ids, mask_NT, dataset.labels[specimens]
 
 
-def _chosen(dataset: Dataset, specimen: int, radiographs: int) -> NDArray[np.int64]:
-    """At most so many of the specimen's rows of `images`."""
+def chosen(dataset: Dataset, specimen: int, radiographs: int) -> NDArray[np.int64]:
+    """At most so many of the specimen's rows of `images`: those that the model is shown."""
     rows = np.arange(dataset.first[specimen], dataset.first[specimen + 1])
     while len(rows) > radiographs:
         views = dataset.views[rows].tolist()

@@ -2,22 +2,20 @@
 
 Decoding takes longer than a small model does, and a training looks at every radiograph dozens of times. The pixels
 come from the engine's own loader, so a model learns from what it will score. The folder of a cache is named by all
-that decides its content, appears whole or not at all, and may be deleted at any time. A second process that wants
-the same radiographs waits for the first.
+that decides its content, appears whole or not at all, and may be deleted at any time; what was not used for longest
+makes room for new ones (kept.py). A second process that wants the same radiographs waits for the first.
 """
 
 # R radiographs that could be used · S side of the picture
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +27,20 @@ from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.errors import CODES, EnvironmentFault, from_os_error
 from mxbatch.engine.feed import Loader, load_ahead
 from mxbatch.engine.plan import Radiograph
+from mxbatch.trainer.kept import (
+    BYTES,
+    KEEP_GB,
+    LOCK,
+    NOTE,
+    PIXELS,
+    UNFINISHED,
+    alone,
+    clear,
+    hold,
+    make_room,
+    used_now,
+)
 
-PIXELS, NOTE = "images.u8", "images.json"
 Wanted = tuple[tuple[str, ...], Radiograph]
 """The specimen's key, and one of its radiographs."""
 Progress = Callable[[int, int], None]
@@ -56,30 +66,36 @@ def decode_all(
     *,
     folder: Path,
     threads: int | None = None,
+    keep_gb: float = KEEP_GB,
     progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Decoded:
     """The radiographs `wanted` of the archive `root`, from the cache below `folder` or decoded into it.
 
     One that is a specimen's for the second time (same view, same bytes) is left out, as in scoring. `threads` is one
-    per core by default. Raises EnvironmentFault: MX-E001 or MX-E002 when the archive is gone, MX-E004 or MX-E005
-    when the cache cannot be written.
+    per core by default. Before anything is decoded, other sets in the cache go until all of it will have `keep_gb` GB
+    at most; `note` is told which. Raises EnvironmentFault: MX-E001 or MX-E002 when the archive is gone, MX-E004 or
+    MX-E005 when the cache cannot be written.
     """
     cache = folder / name_of(root, wanted, contract)
+    lock, scratch = cache.with_suffix(LOCK), cache.with_suffix(UNFINISHED)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(cache.with_suffix(".lock")):
+        with alone(lock):
+            used_now(lock)
             known = _read(cache, contract.size)
             if known is None:
-                scratch = cache.with_suffix(".new")
-                _clear(scratch)
+                clear(scratch)
+                need = len(wanted) * contract.size**2
+                make_room(folder, need, int(keep_gb * BYTES), note or (lambda line: None))
                 scratch.mkdir()
                 try:
                     loader = Loader(root=root, contract=contract, limits=Limits())
                     _decode_into(scratch, wanted, loader, threads or _cores(), progress or _nobody)
-                    _clear(cache)
+                    clear(cache)
                     scratch.rename(cache)
                 finally:
-                    _clear(scratch)
+                    clear(scratch)
                 known = _read(cache, contract.size, trust=True)
     except OSError as error:
         raise from_os_error(error, cache) from error
@@ -138,26 +154,16 @@ def _read(cache: Path, size: int, *, trust: bool = False) -> Decoded | None:
         rows = np.array(note["rows"], np.int64)
         refused = tuple((int(number), str(code), str(why)) for number, code, why in note["refused"])
         passing = any(CODES[code].transient for _, code, _ in refused)
-        if (cache / PIXELS).stat().st_size != len(rows) * size * size or (passing and not trust):
-            return None
+        shape = (len(rows), size, size)
+        with (cache / PIXELS).open("rb") as file:
+            if os.fstat(file.fileno()).st_size != math.prod(shape) or (passing and not trust):
+                return None
+            hold(file)
+            empty = np.empty(shape, np.uint8)  # nothing cannot be mapped
+            images = np.memmap(file, np.uint8, "r", shape=shape) if len(rows) else empty
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    shape = (len(rows), size, size)
-    empty = np.empty(shape, np.uint8)  # nothing cannot be mapped
-    images = np.memmap(cache / PIXELS, np.uint8, "r", shape=shape) if len(rows) else empty
     return Decoded(images=images, rows=rows, refused=refused)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Nobody else is inside with the same `lock`; a process that dies lets go of it."""
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _clear(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cores() -> int:

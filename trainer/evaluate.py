@@ -27,6 +27,7 @@ from mxbatch.trainer.compare import Difference, compare
 from mxbatch.trainer.evaluation_files import write_evaluation
 from mxbatch.trainer.extras import require_extras
 from mxbatch.trainer.judge import Judged, Key, judge
+from mxbatch.trainer.kept import KEEP_GB
 from mxbatch.trainer.measure import CONDITIONAL, MARGINAL, measure_calls, measure_ranks
 from mxbatch.trainer.phantom.marker import is_drawn
 from mxbatch.trainer.progress import Display, silent
@@ -98,6 +99,7 @@ def evaluate(
     subset: Collection[Key] | None = None,
     truth: bool = False,
     device: str = "auto",
+    keep_decoded: float = KEEP_GB,
     bootstrap: int = 1000,
     seed: int = 0,
     display: Display = silent,
@@ -106,7 +108,8 @@ def evaluate(
 
     `scores` is the table of answers, by default the one in the archive; `views` limits every model to these of its
     views; `subset` holds the keys of the specimens to use, such as a test split's. With `truth`, phantoms are labelled
-    by what was drawn and not by what their scorers answered. `bootstrap` draws give 95 % intervals. A class that no
+    by what was drawn and not by what their scorers answered. `keep_decoded` is how many GB of decoded
+    radiographs may stay in the user's cache. `bootstrap` draws give 95 % intervals. A class that no
     specimen has, or all have, gets no figure and no exception.
 
     Raises UsageError MX-U001 (no bundle, `out` exists, unknown view, no specimen, negative draws, bundles with
@@ -130,6 +133,7 @@ def evaluate(
             subset=subset,
             truth=truth,
             device=device,
+            keep_decoded=keep_decoded,
             note=display.note,
         )
         judged.append(one)

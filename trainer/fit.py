@@ -38,7 +38,7 @@ from mxbatch.trainer.curves import write_curves
 from mxbatch.trainer.data import Dataset
 from mxbatch.trainer.ema import follow, shadow
 from mxbatch.trainer.history import Row, write_history
-from mxbatch.trainer.initial_weights import begin_at_full_size, load_initial_weights
+from mxbatch.trainer.initial_weights import begin_at_full_size, load_initial_weights, with_named_weights
 from mxbatch.trainer.loader import ahead, threads_for
 from mxbatch.trainer.memory import keep_freed_memory
 from mxbatch.trainer.precision import precision_on
@@ -123,7 +123,7 @@ def fit(
             for stage in training.stages
         ]
         identity = identity_of(
-            recipe=recipe.as_dict(),
+            recipe=with_named_weights(recipe).as_dict(),
             taxonomy=taxonomy.as_dict(),
             dataset=dataset.fingerprint,
             split=[part.tolist() for part in (split.train, split.validation)],

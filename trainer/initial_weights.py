@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from mxbatch.engine.errors import UsageError
 from mxbatch.engine.models.backbones import TimmBackbone
 from mxbatch.engine.models.hierarchical import HierarchicalModel
+from mxbatch.engine.models.recipe import Recipe
+from mxbatch.trainer.training import training_of
 
 
 def begin_at_full_size(encoder: nn.Module, seed: int) -> None:
@@ -22,6 +26,22 @@ def begin_at_full_size(encoder: nn.Module, seed: int) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=random)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def with_named_weights(recipe: Recipe) -> Recipe:
+    """`recipe` with its file of weights by bare name and SHA-256, as bundles and checkpoints hold it.
+
+    Where the file lies is this machine's business; what is in it made the model. Raises UsageError MX-U007 where it
+    cannot be read, or is another than the recipe says.
+    """
+    training = training_of(recipe)
+    if not training.weights:
+        return recipe
+    path = Path(training.weights)
+    digest = _sha256(path)
+    if training.weights_sha256 not in (None, digest):
+        raise UsageError("MX-U007", f"the weights have SHA-256 {digest}, not the recipe's", path=path)
+    return replace(recipe, training={**recipe.training, "weights": path.name, "weights_sha256": digest})
 
 
 def load_initial_weights(model: HierarchicalModel, path: Path) -> None:
@@ -45,6 +65,14 @@ def load_initial_weights(model: HierarchicalModel, path: Path) -> None:
             )
         fitted[name] = tensor
     body.load_state_dict(fitted)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError("MX-U007", f"the weights cannot be read: {error.strerror}", path=path) from error
 
 
 def _fit(tensor: Tensor, shape: torch.Size) -> Tensor | None:

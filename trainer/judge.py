@@ -20,6 +20,7 @@ from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.runtime.scorer import Scorer, open_scorer
 from mxbatch.trainer.bootstrap import group_lines
 from mxbatch.trainer.data import Dataset, batch, load_dataset
+from mxbatch.trainer.kept import KEEP_GB
 from mxbatch.trainer.phantom.truth import drawn_labels
 
 SPECIMENS = 64
@@ -93,14 +94,15 @@ def judge(
     subset: Collection[Key] | None = None,
     truth: bool = False,
     device: str = "auto",
+    keep_decoded: float = KEEP_GB,
     note: Callable[[str], None] | None = None,
 ) -> Judged:
     """Score the labelled specimens of `archive`, or those of them whose key is in `subset`.
 
     `views` limits the model to some of its own. With `truth`, phantoms are labelled by what was drawn and not by what
-    their scorers answered. Raises UsageError MX-U001 for a view that it does not know or a
-    `subset` of which the archive has nothing, MX-T001 for an archive without labels, and what `load_dataset` and
-    `open_scorer` raise.
+    their scorers answered. `keep_decoded`: as in `load_dataset`. Raises UsageError MX-U001 for a view that it does not
+    know or a `subset` of which the archive has nothing, MX-T001 for an archive without labels, and what `load_dataset`
+    and `open_scorer` raise.
     """
     recipe = bundle.recipe
     shown = tuple(recipe.views if views is None else dict.fromkeys(views))
@@ -108,7 +110,9 @@ def judge(
         raise UsageError(
             "MX-U001", f"{bundle.model_id} knows no view {unknown[0]!r}; it knows {', '.join(recipe.views)}"
         )
-    dataset = load_dataset(archive, recipe, bundle.taxonomy, scores=scores, note=note)
+    dataset = load_dataset(
+        archive, recipe, bundle.taxonomy, scores=scores, keep_decoded=keep_decoded, note=note
+    )
     if truth:
         dataset = replace(dataset, labels=drawn_labels(archive, dataset.keys, bundle.taxonomy))
     asked = np.array([subset is None or key in subset for key in dataset.keys], np.bool_)

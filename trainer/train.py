@@ -10,6 +10,7 @@ command again resumes. The bundle appears at the end, whole, or not at all.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from mxbatch.engine.bundle import Bundle, write_bundle
 from mxbatch.engine.errors import UsageError, from_os_error
+from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.runtime.golden import difference_key
 from mxbatch.engine.taxonomy import read_taxonomy
 from mxbatch.kernels.tree import probabilities
@@ -27,10 +29,12 @@ from mxbatch.trainer.calibrate import calibrate
 from mxbatch.trainer.data import Dataset, load_dataset
 from mxbatch.trainer.extras import require_extras
 from mxbatch.trainer.fit import fit
+from mxbatch.trainer.initial_weights import with_named_weights
+from mxbatch.trainer.kept import KEEP_GB
 from mxbatch.trainer.metrics import mean_auc
 from mxbatch.trainer.phantom.marker import is_drawn
 from mxbatch.trainer.precision import in_bfloat16
-from mxbatch.trainer.predict import predict_logits
+from mxbatch.trainer.predict import predict_logits, predict_showings
 from mxbatch.trainer.progress import Display, silent
 from mxbatch.trainer.recipes import find_recipe
 from mxbatch.trainer.splits import Split, read_split, require_positives, split, write_split
@@ -73,6 +77,7 @@ def train(
     leave_out: str | None = None,
     epochs: int | None = None,
     device: str = "auto",
+    keep_decoded: float = KEEP_GB,
     licence: str = "not stated",
     display: Display = silent,
 ) -> Trained:
@@ -80,7 +85,8 @@ def train(
 
     `run` is the folder of what happens on the way, by default `<out>-run`. `scores` is IMPC's table of answers, by
     default `experiment.csv` in the archive. `split_file` brings a split; else colonies are split, or the centre
-    `leave_out` is the test. `epochs` takes the place of the recipe's, in each of its stages.
+    `leave_out` is the test. `epochs` takes the place of the recipe's, in each of its stages. `keep_decoded` is how many
+    GB of decoded radiographs may stay in the user's cache, other archives' among them.
 
     Raises UsageError MX-U001 (`out` exists, no such centre, a library is missing), MX-U007 (the recipe), MX-T001 (no
     labels), MX-T002 (a class without a positive), MX-T003 (a colony on two sides), MX-T005 (the run is another's);
@@ -95,8 +101,10 @@ def train(
     tree, blueprint = read_taxonomy(taxonomy), find_recipe(recipe)
     if epochs is not None:
         blueprint = with_epochs(blueprint, epochs)
-    training = training_of(blueprint)
-    dataset = load_dataset(archive, blueprint, tree, scores=scores, note=display.note)
+    training, stored = training_of(blueprint), with_named_weights(blueprint)
+    dataset = load_dataset(
+        archive, blueprint, tree, scores=scores, keep_decoded=keep_decoded, note=display.note
+    )
     parts = (
         read_split(split_file, dataset.keys, dataset.colonies)
         if split_file
@@ -124,7 +132,16 @@ def train(
 
     conditional = blueprint.head.conditional
     logits_NK, labels_NK = logits_of(parts.validation), dataset.labels[parts.validation]
-    calibration = calibrate(logits_NK, labels_NK, tree, conditional=conditional)
+    shown = predict_showings(
+        model, dataset, parts.validation, logits_NK, radiographs=blueprint.max_radiographs
+    )
+    calibration = calibrate(
+        shown.logits_SK,
+        labels_NK[shown.rows_S],
+        tree,
+        conditional=conditional,
+        weights_N=shown.weights_S,
+    )
     choice = choose_thresholds(probabilities_of(logits_NK), labels_NK, tree)
     some = parts.validation[:COMPARED]
     rounded_NK = predict_logits(in_bfloat16(model), dataset, some, radiographs=blueprint.max_radiographs)
@@ -133,12 +150,16 @@ def train(
     bundle = write_bundle(
         out,
         model,
-        recipe=blueprint,
+        recipe=stored,
         taxonomy=tree,
         thresholds=choice.thresholds,
         calibration=calibration,
         learned_from="phantoms" if is_drawn(archive) else "radiographs",
-        training={**_data_card(archive, dataset, parts), "thresholds": choice.as_dict()},
+        training={
+            **_data_card(archive, dataset, parts),
+            **_begun_with(stored),
+            "thresholds": choice.as_dict(),
+        },
         metrics={
             **{f"test_auc_l{level}": round(value, 4) for level, value in auc.items() if not np.isnan(value)},
             difference_key("bfloat16"): round(float(np.abs(difference_NK).max(initial=0.0)), 4),
@@ -148,10 +169,19 @@ def train(
     return Trained(bundle=bundle, run=folder, test_auc=auc)
 
 
+def _begun_with(stored: Recipe) -> dict[str, Any]:
+    """The file of weights that training began with, if any, for the bundle."""
+    training = training_of(stored)
+    if not training.weights:
+        return {}
+    said = {"file": training.weights, "sha256": training.weights_sha256, "licence": training.weights_licence}
+    return {"initial_weights": said}
+
+
 def _data_card(archive: Path, dataset: Dataset, parts: Split) -> dict[str, Any]:
     """What the model has learned from, for the bundle; plain values."""
     return {
-        "archive": archive.name,
+        "archive": Path(os.path.abspath(archive)).name,  # of `.` and `..`, too
         "fingerprint": dataset.fingerprint,
         "centres": sorted(set(dataset.centres)),
         "radiographs": len(dataset.images),

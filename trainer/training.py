@@ -10,6 +10,7 @@ abnormal ones alone, and `levels = [1, 2]` from all, its second level from the a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -24,6 +25,7 @@ CLASS_WEIGHTS = ("balanced", "none")
 PRECISIONS = ("auto", "bfloat16", "float32")
 OPTIMISERS = ("muon", "adamw")
 INITIAL = ("own", "kaiming")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def _require(rule: bool, words: str) -> None:
@@ -199,6 +201,8 @@ class Training:
     """timm: a file of timm's weights of this architecture on this machine, .safetensors or .pth, to begin with."""
     weights_licence: str | None = None
     """Under which these may be used; the bundle says it on."""
+    weights_sha256: str | None = None
+    """Of that file, 64 hex digits: any other file is refused. A bundle's recipe has it, beside the file's bare name."""
     questions: float = 0.6
     """Where the head has `questions`: what they cost, next to a level. A specimen's costs are summed over them."""
     loss: Loss = field(default_factory=Loss)
@@ -224,6 +228,10 @@ class Training:
         _require(
             not self.weights or bool(self.weights_licence),
             "weights are named, but not under which licence they may be used: weights_licence",
+        )
+        _require(
+            self.weights_sha256 is None or bool(self.weights and SHA256.fullmatch(self.weights_sha256)),
+            "weights_sha256 is the SHA-256 of the file weights, 64 hex digits",
         )
         _require(
             self.stages[0].earlier_rate > 0 or bool(self.weights or (self.pretrain and self.pretrain.epochs)),

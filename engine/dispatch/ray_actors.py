@@ -20,6 +20,7 @@ from mxbatch.engine.dispatch.job import Alive, Gone, Job, Opening, Progress
 from mxbatch.engine.dispatch.launcher import Launcher, Worker
 from mxbatch.engine.dispatch.local import WorkerProcess
 from mxbatch.engine.dispatch.sent_bundle import pack, unpacked
+from mxbatch.engine.storage import open_store
 
 if TYPE_CHECKING:
     from mxbatch.engine.dispatch.ray_fleet import Room
@@ -32,15 +33,13 @@ LOOK_S = 5.0
 
 
 class Host:
-    """The actor: one worker process on its machine."""
+    """The actor: one worker process on its machine. It imports nothing that computes: that process starts at once."""
 
-    def __init__(self, job: Job, bundle: list[Any], driver_version: str) -> None:
+    def __init__(self, job: Job, log_name: str, bundle: list[Any], driver_version: str) -> None:
         """`bundle` holds an object reference, in a list so that Ray does not fetch it unasked."""
-        from mxbatch.engine.ledger import Output
-
         if __version__ != driver_version:
             raise RuntimeError(f"mxbatch {__version__} is installed there, {driver_version} runs here")
-        log = Output(job.out).worker_log(job.run_id)
+        log = open_store(job.out).log_file(log_name)
         with (log if log.parent.is_dir() else Path("/dev/null")).open("ab") as words:
             self._process = WorkerProcess(replace(job, bundle=unpacked(job.bundle, bundle[0])), words)
 
@@ -101,6 +100,9 @@ class RayLauncher:
     def __init__(self, job: Job, room: Room, places: Callable[[], int]) -> None:
         import ray
 
+        from mxbatch.engine.ledger import Output
+
+        self._log_name = Output.worker_log_name(job.run_id)
         self._job, self.places = replace(job, engines=None), places
         self._bundle = ray.put(pack(job.bundle))
         self._kind = ray.remote(Host).options(
@@ -113,7 +115,7 @@ class RayLauncher:
         )
 
     def start(self, place: int) -> Actor:
-        return Actor(self._kind.remote(self._job, [self._bundle], __version__))
+        return Actor(self._kind.remote(self._job, self._log_name, [self._bundle], __version__))
 
     def ready(self, workers: Iterable[Worker], timeout_s: float) -> Sequence[Worker]:
         import ray

@@ -14,8 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mxbatch.engine.bundle import SUMS
-from mxbatch.engine.model_store import cache_folder
+from mxbatch.engine.bundle_files import SUMS
 
 
 def pack(bundle: Path) -> dict[str, bytes]:
@@ -34,6 +33,8 @@ def unpacked(path: Path, sent: Any) -> Path:
 
 def unpack(files: dict[str, bytes]) -> Path:
     """The folder in the cache that holds `files`, written whole or not at all."""
+    from mxbatch.engine.model_store import cache_folder
+
     folder = cache_folder() / "bundles" / f"sent-{hashlib.sha256(files[SUMS]).hexdigest()[:16]}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

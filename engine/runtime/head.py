@@ -16,7 +16,8 @@ import safetensors
 import torch
 from numpy.typing import NDArray
 
-from mxbatch.engine.bundle import WEIGHTS, Bundle
+from mxbatch.engine.bundle import Bundle
+from mxbatch.engine.bundle_files import WEIGHTS
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError
 from mxbatch.engine.models.hierarchical import HierarchicalHead, build_head
 from mxbatch.kernels.tree import probabilities

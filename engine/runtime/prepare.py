@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from mxbatch.engine.bundle import WEIGHTS, Bundle
+from mxbatch.engine.bundle import Bundle
+from mxbatch.engine.bundle_files import WEIGHTS
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError
 from mxbatch.engine.machine import choose_crew
 from mxbatch.engine.runtime.cache import engines_folder, entry_path, require_own_folder

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import timm
+import tomli_w
+import torch
 from conftest import Run
 
 from mxbatch.engine.bundle import read_bundle
@@ -103,6 +108,37 @@ def test_from_phantoms_to_calls(archive: Path, recipe: Path, tmp_path: Path, mxb
     scored = mxbatch("score", archive, "--model", "model", "--limit", 5, "--runtime", "eager", **cache)
     assert scored.returncode == 0, scored.stderr
     assert "trained on phantoms" in scored.stdout
+
+
+def test_a_bundle_names_what_it_was_made_of_and_not_where_that_lay(
+    archive: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(7)
+    path = tmp_path / "somebodys" / "convnext.pth"
+    path.parent.mkdir()
+    torch.save(timm.create_model("test_convnext", pretrained=False).state_dict(), path)
+    table = tomllib.loads(TINY)
+    table["backbone"], table["views"] = {"kind": "timm", "name": "test_convnext"}, ["dv"]
+    del table["training"]["pretrain"]
+    table["training"] |= {"weights": str(path), "weights_licence": "MIT"}
+    recipe.write_text(tomli_w.dumps(table))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(archive)
+    bundle = train(recipe, Path(), tmp_path / "model", epochs=1).bundle
+
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    begun = {"file": "convnext.pth", "sha256": digest, "licence": "MIT"}
+    assert bundle.info["training"]["initial_weights"] == begun
+    assert bundle.info["training"]["archive"] == "archive"
+    assert bundle.info["licence"] == "MIT"
+    assert bundle.recipe.training["weights"] == "convnext.pth"
+    assert bundle.recipe.training["weights_sha256"] == digest
+    for name in ("bundle.toml", "MODEL_CARD.md"):
+        text = (bundle.path / name).read_text()
+        assert digest in text
+        assert "convnext.pth" in text
+        assert "somebodys" not in text
+        assert str(archive.parent) not in text
 
 
 def test_the_same_command_again_does_not_replace_a_bundle(

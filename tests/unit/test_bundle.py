@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from mxbatch.engine.bundle import (
-    CONTENT,
     Bundle,
     Calibration,
     identify,
@@ -21,6 +20,7 @@ from mxbatch.engine.bundle import (
     write_bundle,
     write_untrained,
 )
+from mxbatch.engine.bundle_files import CONTENT
 from mxbatch.engine.calls import Thresholds
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError
 from mxbatch.engine.model_card import model_card

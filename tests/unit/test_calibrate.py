@@ -88,6 +88,20 @@ def test_the_order_of_specimens_at_a_node_never_changes(seed: int, count: int, c
     assert (calibrated_NK.argsort(axis=0) == logits_NK.argsort(axis=0)).all()
 
 
+@settings(max_examples=10)
+@given(st.integers(0, 10_000))
+def test_a_row_of_weight_three_counts_as_three_and_one_of_weight_0_not_at_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits_NK = rng.normal(scale=3, size=(80, K)).astype(np.float32)
+    labels_NK = drawn(logits_NK.astype(np.float64), seed, conditional=True)
+    often = rng.integers(0, 4, 80)
+    weighed = calibrate(logits_NK, labels_NK, TAXONOMY, conditional=True, weights_N=often.astype(np.float64))
+    logits_NK, labels_NK = np.repeat(logits_NK, often, axis=0), np.repeat(labels_NK, often, axis=0)
+    repeated = calibrate(logits_NK, labels_NK, TAXONOMY, conditional=True)
+    assert weighed.scale == pytest.approx(repeated.scale, rel=0.01, abs=0.01)
+    assert weighed.bias == pytest.approx(repeated.bias, rel=0.01, abs=0.01)
+
+
 def test_the_conformal_bound_holds_for_new_animals() -> None:
     """Over many calibration sets of 60, the share of new abnormal animals below the bound stays near 3 / 61."""
     rng = np.random.default_rng(3)

@@ -125,6 +125,14 @@ def test_a_direct_head_has_no_levels_to_train_one_by_one() -> None:
         parse({"stages": [{"levels": [1], "epochs": 1}, STAGE]}, head={"kind": "direct"})
 
 
+@pytest.mark.parametrize(
+    "table", [{"weights_sha256": "0" * 64}, {"weights": "a.pth", "weights_sha256": "0" * 63 + "g"}]
+)
+def test_a_checksum_is_one_and_of_a_file_that_is_named(table: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="weights_sha256 is the SHA-256 of the file weights"):
+        parse({"weights_licence": "Apache-2.0", **table})
+
+
 def test_an_autoencoder_takes_no_weights_of_timm() -> None:
     table = {"weights": "file.pth", "weights_licence": "Apache-2.0"}
     with pytest.raises(UsageError, match="only timm's backbones"):
