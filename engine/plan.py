@@ -157,7 +157,7 @@ class _Work:
 
     id: str
     named: bool
-    rows: list[int]
+    rows: range
 
 
 def _first(works: Sequence[_Work], limit: int | None) -> list[_Work]:
@@ -174,20 +174,17 @@ def _first(works: Sequence[_Work], limit: int | None) -> list[_Work]:
 
 def _works(index: pa.Table, model_id: str, since: str | None) -> Iterator[_Work]:
     """The specimens that `since` lets through, in the order of the index."""
-    names = (*KEY, "path", "view", "size", "mtime_ns", "checksum", "code")
-    rows = zip(*(index[name].to_pylist() for name in names), strict=True)
-    for (key, _), group in groupby(enumerate(rows), lambda item: _group_key(item[1])):
-        members = list(group)
-        radiographs = [row[len(KEY) :] for _, row in members]
-        if since and _day(key, radiographs) < since:
+    keys = zip(*(pc.fill_null(index[name], "").to_pylist() for name in KEY), strict=True)
+    names = ("path", "view", "size", "mtime_ns", "checksum", "code")
+    rows = list(zip(*(index[name].to_pylist() for name in names), strict=True))
+    # A file that belongs to no specimen is never merged with its like: its path tells it apart.
+    owners = [(key, None if key[1] else row[0]) for key, row in zip(keys, rows, strict=True)]
+    end = 0
+    for (key, _), group in groupby(owners):
+        start, end = end, end + sum(1 for _ in group)
+        if since and _day(key, rows[start:end]) < since:
             continue
-        yield _Work(work_id_of(key, radiographs, model_id), bool(key[1]), [number for number, _ in members])
-
-
-def _group_key(row: tuple[object, ...]) -> tuple[tuple[str, ...], object]:
-    """A file that belongs to no specimen is never merged with its like: its path tells it apart."""
-    key = tuple(str(part or "") for part in row[: len(KEY)])
-    return key, None if key[1] else row[len(KEY)]
+        yield _Work(work_id_of(key, rows[start:end], model_id), bool(key[1]), range(start, end))
 
 
 def _day(key: Sequence[str], radiographs: Sequence[tuple[Any, ...]]) -> str:
@@ -203,12 +200,8 @@ def _day(key: Sequence[str], radiographs: Sequence[tuple[Any, ...]]) -> str:
 
 def work_id_of(key: Sequence[str], radiographs: Sequence[tuple[object, ...]], model_id: str) -> str:
     """32 hex digits that change when the specimen, one of its files or the model does."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (model_id, *key):
-        digest.update(part.encode() + b"\0")
-    for radiograph in sorted(radiographs, key=repr):
-        digest.update(repr(radiograph).encode() + b"\0")
-    return digest.hexdigest()
+    parts = (model_id, *key, *sorted(map(repr, radiographs)))
+    return hashlib.blake2b("".join(f"{part}\0" for part in parts).encode(), digest_size=16).hexdigest()
 
 
 class Plan:
