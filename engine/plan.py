@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mxbatch.engine.archive.index import INDEX_SCHEMA, KEY
+from mxbatch.engine.collector import collector_paused
 
 METADATA = (
     "pipeline",
@@ -117,6 +119,7 @@ class ShardSizes:
         return min(self.most, max(self.least, left // (2 * self.workers)))
 
 
+@collector_paused()
 def make_plan(
     index: pa.Table,
     *,
@@ -174,17 +177,19 @@ def _first(works: Sequence[_Work], limit: int | None) -> list[_Work]:
 
 def _works(index: pa.Table, model_id: str, since: str | None) -> Iterator[_Work]:
     """The specimens that `since` lets through, in the order of the index."""
+    paths, *others = (
+        index[name].to_pylist() for name in ("path", "view", "size", "mtime_ns", "checksum", "code")
+    )
     keys = zip(*(pc.fill_null(index[name], "").to_pylist() for name in KEY), strict=True)
-    names = ("path", "view", "size", "mtime_ns", "checksum", "code")
-    rows = list(zip(*(index[name].to_pylist() for name in names), strict=True))
     # A file that belongs to no specimen is never merged with its like: its path tells it apart.
-    owners = [(key, None if key[1] else row[0]) for key, row in zip(keys, rows, strict=True)]
+    owners = ((key, None if key[1] else path) for key, path in zip(keys, paths, strict=True))
     end = 0
-    for (key, _), group in groupby(owners):
-        start, end = end, end + sum(1 for _ in group)
-        if since and _day(key, rows[start:end]) < since:
+    for (key, _), group in groupby(zip(owners, zip(paths, *others, strict=True), strict=True), itemgetter(0)):
+        radiographs = [radiograph for _, radiograph in group]
+        start, end = end, end + len(radiographs)
+        if since and _day(key, radiographs) < since:
             continue
-        yield _Work(work_id_of(key, rows[start:end], model_id), bool(key[1]), range(start, end))
+        yield _Work(work_id_of(key, radiographs, model_id), bool(key[1]), range(start, end))
 
 
 def _day(key: Sequence[str], radiographs: Sequence[tuple[Any, ...]]) -> str:
