@@ -122,11 +122,12 @@ def test_what_is_neither_decoding_nor_model_is_measured_step_by_step(chosen: Cho
     result = measure_overhead(chosen, radiographs=12, archive=30, rounds=2)
     per = dict(result.tables["per radiograph"].rows)
     assert 0 < per["of it, Parquet"] < per["per radiograph"]
-    steps = dict(result.tables["to the first shard of 30"].rows)
-    whole = steps.pop("to the first shard")
-    assert min(steps.values()) >= 0
-    assert max(steps, key=lambda step: steps[step]) == "first worker"
-    assert sum(steps.values()) == pytest.approx(whole, abs=0.1)
+    *steps, (last, *whole) = result.tables["to the first shard of 30"].rows
+    assert last == "to the first shard"
+    for column in (1, 2):  # by the clock, of a processor
+        assert min(step[column] for step in steps) >= 0
+        assert max(steps, key=lambda step: step[column])[0] == "first worker"
+        assert sum(step[column] for step in steps) == pytest.approx(whole[column - 1], abs=0.2)
     assert all(len(figure.rounds) == 2 for figure in result.figures.values())
 
 
