@@ -146,6 +146,32 @@ def score(
 
 
 @app.command()
+def overhead(
+    model: Model = "reference",
+    size: Size = 224,
+    runtime: Runtime = "auto",
+    precision: Precision = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    batch: Batch = None,
+    radiographs: Radiographs = 2560,
+    archive: Annotated[
+        int, typer.Option(min=1, help="Radiographs of the archive whose plan is waited for.")
+    ] = 200_000,
+    rounds: Rounds = 5,
+    out: Out = RESULTS,
+    json: Json = False,
+) -> int:
+    """What is neither decoding nor model: Python per radiograph, and the way to the first shard."""
+    from mxbatch.bench.overhead import measure_overhead
+
+    with _chosen(model, size, runtime, precision, device, workers, batch) as chosen:
+        return _finish(
+            measure_overhead(chosen, radiographs=radiographs, archive=archive, rounds=rounds), out, json
+        )
+
+
+@app.command()
 def scale(
     folder: Folder = None,
     formats: Formats = None,

@@ -62,15 +62,18 @@ def measure_score(
         "peak of a worker": Figure(unit="MB", rounds=tuple(each.worker_mb for each in scored)),
         "peak of the run": Figure(unit="MB", rounds=tuple(each.run_mb for each in scored)),
     }
+    divided = stages(last, chosen.workers)
+    clock = sum(divided[name] for name in (*MODEL_THREAD, "rest"))
     return Result(
         kind="score",
         what="decoding alone, the model alone, and `mxbatch score`, in turn; the limit follows from the first two",
         subject=chosen.subject,
         figures=figures,
         shares={
-            "whole of limit": statistics.median(w / bound for w, bound in zip(whole, limits, strict=True))
+            "whole of limit": statistics.median(w / bound for w, bound in zip(whole, limits, strict=True)),
+            "writing of the clock": divided["write"] / clock,
         },
-        stages=stages(last, chosen.workers),
+        stages=divided,
         tables={
             "where the time goes": stall_table(last, chosen.workers),
             "corpus": corpus_table(statistics.median(whole), statistics.median(startup_s), price_per_hour),

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mxbatch.engine.archive.index import INDEX_SCHEMA, KEY
+from mxbatch.engine.collector import collector_paused
 
 METADATA = (
     "pipeline",
@@ -117,6 +119,7 @@ class ShardSizes:
         return min(self.most, max(self.least, left // (2 * self.workers)))
 
 
+@collector_paused()
 def make_plan(
     index: pa.Table,
     *,
@@ -157,7 +160,7 @@ class _Work:
 
     id: str
     named: bool
-    rows: list[int]
+    rows: range
 
 
 def _first(works: Sequence[_Work], limit: int | None) -> list[_Work]:
@@ -174,20 +177,19 @@ def _first(works: Sequence[_Work], limit: int | None) -> list[_Work]:
 
 def _works(index: pa.Table, model_id: str, since: str | None) -> Iterator[_Work]:
     """The specimens that `since` lets through, in the order of the index."""
-    names = (*KEY, "path", "view", "size", "mtime_ns", "checksum", "code")
-    rows = zip(*(index[name].to_pylist() for name in names), strict=True)
-    for (key, _), group in groupby(enumerate(rows), lambda item: _group_key(item[1])):
-        members = list(group)
-        radiographs = [row[len(KEY) :] for _, row in members]
+    paths, *others = (
+        index[name].to_pylist() for name in ("path", "view", "size", "mtime_ns", "checksum", "code")
+    )
+    keys = zip(*(pc.fill_null(index[name], "").to_pylist() for name in KEY), strict=True)
+    # A file that belongs to no specimen is never merged with its like: its path tells it apart.
+    owners = ((key, None if key[1] else path) for key, path in zip(keys, paths, strict=True))
+    end = 0
+    for (key, _), group in groupby(zip(owners, zip(paths, *others, strict=True), strict=True), itemgetter(0)):
+        radiographs = [radiograph for _, radiograph in group]
+        start, end = end, end + len(radiographs)
         if since and _day(key, radiographs) < since:
             continue
-        yield _Work(work_id_of(key, radiographs, model_id), bool(key[1]), [number for number, _ in members])
-
-
-def _group_key(row: tuple[object, ...]) -> tuple[tuple[str, ...], object]:
-    """A file that belongs to no specimen is never merged with its like: its path tells it apart."""
-    key = tuple(str(part or "") for part in row[: len(KEY)])
-    return key, None if key[1] else row[len(KEY)]
+        yield _Work(work_id_of(key, radiographs, model_id), bool(key[1]), range(start, end))
 
 
 def _day(key: Sequence[str], radiographs: Sequence[tuple[Any, ...]]) -> str:
@@ -203,12 +205,8 @@ def _day(key: Sequence[str], radiographs: Sequence[tuple[Any, ...]]) -> str:
 
 def work_id_of(key: Sequence[str], radiographs: Sequence[tuple[object, ...]], model_id: str) -> str:
     """32 hex digits that change when the specimen, one of its files or the model does."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (model_id, *key):
-        digest.update(part.encode() + b"\0")
-    for radiograph in sorted(radiographs, key=repr):
-        digest.update(repr(radiograph).encode() + b"\0")
-    return digest.hexdigest()
+    parts = (model_id, *key, *sorted(map(repr, radiographs)))
+    return hashlib.blake2b("".join(f"{part}\0" for part in parts).encode(), digest_size=16).hexdigest()
 
 
 class Plan:

@@ -105,10 +105,13 @@ def score_shard(shard: Shard, engine: Engine, watch: Watch | None = None) -> Par
 
     with timed(seconds, "fuse"):
         probabilities = _fuse(outcomes, features_RD, engine)
+    with timed(seconds, "write"):
+        calls = calls_table(outcomes, probabilities, engine.bundle, engine.scorer.name, engine.run_id)
+        quarantine = quarantine_table(outcomes, engine.bundle.model_id, engine.run_id)
     return Part(
         number=shard.number,
-        calls=calls_table(outcomes, probabilities, engine.bundle, engine.scorer.name, engine.run_id),
-        quarantine=quarantine_table(outcomes, engine.bundle.model_id, engine.run_id),
+        calls=calls,
+        quarantine=quarantine,
         radiographs=len(wanted) + refused,
         seconds=seconds,
     )

@@ -6,10 +6,8 @@ Reading is here and in `scan` and `table`; the rest are functions of names.
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +24,7 @@ from mxbatch.engine.archive.settings import FILE_NAME, read_settings
 from mxbatch.engine.archive.settle import Line, Settled, settle
 from mxbatch.engine.archive.table import Records, read_records
 from mxbatch.engine.archive.views import SKIP, UNKNOWN_VIEW, ViewWords
+from mxbatch.engine.collector import collector_paused
 from mxbatch.engine.decode.sniff import HEAD_BYTES
 from mxbatch.engine.decode.sniff import sniff as format_of
 from mxbatch.engine.errors import EnvironmentFault, UsageError, one_line
@@ -35,19 +34,7 @@ _NO_RADIOGRAPH = ("MX-A101", "MX-A108", "MX-A109", "MX-A110")
 """Codes of lines behind which no file stands that was meant as a radiograph."""
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Millions of tuples and no cycle among them: the cyclic collector would walk them again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-@_collector_paused()
+@collector_paused()
 def open_archive(
     root: Path | str,
     *,

@@ -108,11 +108,12 @@ class _Walk:
             found = [item for item in found if item.name not in _OUTPUT_NAMES]
             self.own += sorted(names & _OUTPUT_NAMES)
         shown_folder = shown(folder)
-        subfolders = [
-            name
-            for item in found
-            if not item.name.startswith(".") and (name := self.place(folder, shown_folder, item))
-        ]
+        subfolders = []
+        found.reverse()
+        while found:  # taken off one by one: an entry keeps all that the system has said of it
+            item = found.pop()
+            if not item.name.startswith(".") and (name := self.place(folder, shown_folder, item)):
+                subfolders.append(name)
         self.folders.extend(reversed(subfolders))
 
     def place(self, folder: str, shown_folder: str, item: os.DirEntry[str]) -> str | None:

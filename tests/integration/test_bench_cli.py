@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mxbatch.bench.apart import score_apart
 from mxbatch.bench.cli import app
 from mxbatch.bench.data import lay_out, radiographs_in
 from mxbatch.bench.model import measure_model, operations
+from mxbatch.bench.overhead import measure_overhead
 from mxbatch.bench.result import read_result
 from mxbatch.bench.scale import measure_scale
 from mxbatch.bench.score import Amounts, measure_score
@@ -87,6 +89,7 @@ def test_a_whole_run_is_measured_beside_its_limit_and_its_time_is_divided(
     )
     assert set(result.stages) == {"read", "decode", "wait", "encode", "fuse", "write", "rest"}
     assert min(result.stages[name] for name in ("read", "decode", "encode", "fuse", "write")) > 0
+    assert 0 < result.shares["writing of the clock"] < 1
     assert result.figures["whole, specimens"].median == pytest.approx(result.figures["whole"].median / 3)
     assert result.figures["peak of a worker"].median > 50
     assert ("price per hour", 0.1) in result.tables["corpus"].rows
@@ -113,6 +116,24 @@ def test_a_shard_is_committed_whole_round_after_round(folder: Path, small_bundle
     assert (radiographs, rows) == (30, 10)
     assert bytes_per_row > 100
     assert len(result.figures["written"].rounds) == 2
+
+
+def test_what_is_neither_decoding_nor_model_is_measured_step_by_step(chosen: Chosen) -> None:
+    result = measure_overhead(chosen, radiographs=12, archive=30, rounds=2)
+    per = dict(result.tables["per radiograph"].rows)
+    assert 0 < per["of it, Parquet"] < per["per radiograph"]
+    *steps, (last, *whole) = result.tables["to the first shard of 30"].rows
+    assert last == "to the first shard"
+    for column in (1, 2):  # by the clock, of a processor
+        assert min(step[column] for step in steps) >= 0
+        assert max(steps, key=lambda step: step[column])[0] == "first worker"
+        assert sum(step[column] for step in steps) == pytest.approx(whole[column - 1], abs=0.2)
+    assert all(len(figure.rounds) == 2 for figure in result.figures.values())
+
+
+def test_an_overhead_that_cannot_be_measured_is_reported_with_its_last_words(chosen: Chosen) -> None:
+    with pytest.raises(EnvironmentFault, match=r"MX-E006 the measurement failed: .*MX-U001 workers must be"):
+        measure_overhead(replace(chosen, workers=-1), radiographs=3, archive=3, rounds=1)
 
 
 def test_a_run_that_fails_is_reported_with_its_last_words(
