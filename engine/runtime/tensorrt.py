@@ -15,29 +15,38 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mxbatch.engine.bundle import Bundle
+from mxbatch.engine.runtime.calibration import CALIBRATED, Sample
 from mxbatch.engine.runtime.encoder import Encoder, EngineSpec, Note, Runtime
 from mxbatch.engine.runtime.tensorrt_library import TENSORRT, TENSORRT_RTX, Library
 
 PLAN, KERNELS = "encoder.plan", "kernels.bin"
 
 
-def build(library: Library, bundle: Bundle, spec: EngineSpec, folder: Path, note: Note) -> None:
+def build(
+    library: Library,
+    bundle: Bundle,
+    spec: EngineSpec,
+    folder: Path,
+    note: Note,
+    sample: Sample | None = None,
+) -> None:
     """Write the engine's files into `folder`. On the device "cpu" TensorRT-RTX builds for GPUs that are not here."""
     import torch
 
     from mxbatch.engine.runtime.onnx_graph import write_onnx
-    from mxbatch.engine.runtime.tensorrt_build import CURRENT, PORTABLE, build_plan
+    from mxbatch.engine.runtime.tensorrt_build import CURRENT, PORTABLE, PORTABLE_FLOAT8, build_plan
 
+    elsewhere = PORTABLE_FLOAT8 if spec.precision == "float8" else PORTABLE
     on_gpu = spec.device != "cpu"
     with tempfile.TemporaryDirectory() as scratch, torch.cuda.device(spec.device if on_gpu else -1):
         graph = Path(scratch) / "encoder.onnx"
         note("writing the encoder as an ONNX graph")
-        write_onnx(bundle, spec, graph)
+        write_onnx(bundle, spec, graph, sample)
         note(f"{library.name} builds an engine in {spec.precision} for {spec.batch} radiographs at a time")
         plan = build_plan(
             library,
             graph,
-            targets=CURRENT if on_gpu else PORTABLE,
+            targets=CURRENT if on_gpu else elsewhere,
             timings=folder.parent / f"{library.name}.timings",
         )
     (folder / PLAN).write_bytes(plan)
@@ -79,6 +88,7 @@ def _entry(library: Library, summary: str) -> Runtime:
         name=library.name,
         summary=summary,
         precisions=lambda _: ("bfloat16", "float16", "float32"),
+        calibrated=CALIBRATED,
         distributions=(library.distribution, "onnxscript", "torch", "timm"),
         usable=partial(usable, library),
         build=partial(build, library),
