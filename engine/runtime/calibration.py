@@ -56,7 +56,7 @@ class Sample:
 
 
 def read_sample(bundle: Bundle, archive: Path, note: Note) -> Sample:
-    """The same radiographs of `archive` every time, drawn from all that can be read.
+    """The same radiographs of `archive` every time, drawn from all that can be read, and no file twice.
 
     Raises UsageError MX-U001 where there are too few, and what `open_archive` raises.
     """
@@ -69,12 +69,15 @@ def read_sample(bundle: Bundle, archive: Path, note: Note) -> Sample:
     columns = ("path", "view", "size", "mtime_ns", "code")
     rows = [row for row in opened.index.select(columns).to_pylist() if row["code"] is None]
     loader = Loader(root=opened.root, contract=bundle.recipe.input, limits=Limits())
-    pictures, views = [], []
+    pictures, views, known = [], [], set[str | None]()
     for number in np.random.default_rng(0).permutation(len(rows)):
         if len(pictures) == SEEN + HELD_OUT:
             break
         loaded = loader.load(Radiograph(**rows[number]))
-        if loaded.image is not None:
+        if (
+            loaded.image is not None and loaded.checksum not in known
+        ):  # a copy would judge what it was taken for
+            known.add(loaded.checksum)
             pictures.append(loaded.image)
             views.append(bundle.recipe.view_index(rows[number]["view"]))
     if len(pictures) < 2 * LEAST:
