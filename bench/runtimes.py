@@ -35,7 +35,8 @@ from mxbatch.engine.models.hierarchical import build_model
 from mxbatch.engine.models.recipe import Backbone, Recipe
 from mxbatch.engine.plan import Radiograph
 from mxbatch.engine.runtime.choose import Key
-from mxbatch.engine.runtime.scorer import RUNTIMES, Scorer, open_scorer
+from mxbatch.engine.runtime.gate import probabilities
+from mxbatch.engine.runtime.scorer import RUNTIMES, open_scorer
 from mxbatch.engine.taxonomy import read_taxonomy
 
 BASELINE = ("eager", "float32")
@@ -124,7 +125,7 @@ def parity(bundles: Sequence[Bundle], images: Path, *, device: str, batch: int) 
                 except MxbatchError as error:
                     rows.append({**row, "refused": error.what})
                     continue
-                found = probabilities(scorer, pictures)
+                found = probabilities(scorer, pictures, np.ones(len(pictures), np.int64))
                 expected = found if expected is None else expected
                 rows.append({**row, **compare(bundle, expected, found)})
     return {
@@ -153,16 +154,6 @@ def prepared(bundle: Bundle, images: Path) -> NDArray[np.uint8]:
     if not pictures:
         raise UsageError("MX-U001", "there is no file here", path=images, fix="name a folder of radiographs")
     return np.stack([picture for picture in pictures if picture is not None])
-
-
-def probabilities(scorer: Scorer, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """`float32[R, K]`, each picture a specimen of its own."""
-    count = len(pictures)
-    padded = np.pad(pictures, ((0, -count % scorer.batch), (0, 0), (0, 0)))
-    batches = [scorer.encode(padded[at : at + scorer.batch]) for at in range(0, len(padded), scorer.batch)]
-    features_RD = np.concatenate(batches)[:count]
-    ones = np.ones((count, 1), np.int64)
-    return scorer.fuse(features_RD[:, None], ones, ones.astype(bool))
 
 
 def compare(bundle: Bundle, expected: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, Any]:

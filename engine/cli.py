@@ -49,7 +49,10 @@ View = Annotated[
 
 
 Precision = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16; by default the runtime's own.")
+    str | None,
+    typer.Option(
+        help="float32, bfloat16 or float16; by default the runtime's own. int8 and float8: once compiled."
+    ),
 ]
 Batch = Annotated[
     str | None, typer.Option(metavar="N|auto", help="Radiographs at a time; auto tries sizes, once.")
@@ -169,6 +172,10 @@ def compile_(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Precision = None,
     batch: Batch = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="ARCHIVE", help="For int8 and float8: radiographs to find and judge ranges by."),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Compile BUNDLE for this machine, check its numbers and time it. `score` does so itself when it pays."""
@@ -183,6 +190,7 @@ def compile_(
         device=device,
         precision=precision,
         batch=_batch(batch),
+        calibrate=calibrate,
         note=display_for().note,
     )
     print_json(made) if json else show_compiled(made)

@@ -61,6 +61,15 @@ class ConvolutionalAutoencoder(nn.Module):
         features_BD: Tensor = self.pooling(self.encoder(image_B1SS))
         return features_BD
 
+    def ends(self) -> list[nn.Module]:
+        """What reads the picture or its first map, and what makes the last map and the features of it.
+
+        Rounded to bfloat16, each of these convolutions moves probabilities more than most of the others do.
+        """
+        first, *steps, last = self.encoder.children()
+        readers = [m for step in steps[:1] if isinstance(step, ResidualStep) for m in step.readers()]
+        return [*first.children(), *readers, last, *self.pooling.modules()]
+
     def reconstruct(self, image_B1SS: Tensor) -> Tensor:
         """`float32[B, 1, S, S]`: the picture as the code remembers it, in the encoder's normalised grey."""
         out: Tensor = self.decoder(self.encoder(image_B1SS))
@@ -89,6 +98,10 @@ class ResidualStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.found(x) + self.kept(x))
+
+    def readers(self) -> list[nn.Module]:
+        """The convolutions that see what comes in."""
+        return [self.found[0], *self.kept]
 
 
 def _first(channels_out: int) -> nn.Sequential:

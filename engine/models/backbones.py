@@ -49,6 +49,11 @@ class TimmBackbone(nn.Module):
         features: Tensor = self.body(image_B1SS)
         return features if self.pooling is None else self.pooling(features)
 
+    def ends(self) -> list[nn.Module]:
+        """The first two convolutions, which read the picture and, most often, its first map; and what pools."""
+        convolutions = [module for module in self.body.modules() if isinstance(module, nn.Conv2d)]
+        return [*convolutions[:2], *(self.pooling.modules() if self.pooling else ())]
+
 
 BACKBONES: dict[str, Callable[[str, Mapping[str, Any]], TimmBackbone | ConvolutionalAutoencoder]] = {
     "timm": TimmBackbone,

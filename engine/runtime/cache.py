@@ -5,6 +5,7 @@
             engine.json                         what it was built for, a checksum of every file
             …                                   the runtime's own files
         speeds/….json                           what was measured here (speeds.py)
+        passed/….json                           which calibrated engine may be used (gate.py)
 
 An engine is native code. So it is loaded only from a folder that nobody else can write, and only if its
 checksums hold; one that came from elsewhere has no way in. Its name holds a hash of all that it depends on: another
@@ -31,9 +32,10 @@ from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.errors import EnvironmentFault, from_os_error
 from mxbatch.engine.machine import machine_facts
 from mxbatch.engine.model_store import cache_folder
+from mxbatch.engine.runtime.calibration import Sample
 from mxbatch.engine.runtime.encoder import Encoder, EngineSpec, Note, Runtime
 
-FORMAT = 1
+FORMAT = 2
 """Of the engines themselves: raised whenever mxbatch builds or calls them differently."""
 MANIFEST = "engine.json"
 _OWN = "take their permission away (chmod 0700), or set XDG_CACHE_HOME to a folder of your own"
@@ -72,6 +74,7 @@ def engine_facts(bundle: Bundle, runtime: Runtime, spec: EngineSpec) -> dict[str
         "batch": spec.batch,
         "device": spec.device.partition(":")[0],
         "machine": machine_facts(spec.device),
+        "sample": spec.sample,
         "versions": {name: installed(name) for name in runtime.distributions},
     }
 
@@ -84,26 +87,36 @@ def entry_path(folder: Path, bundle: Bundle, runtime: Runtime, spec: EngineSpec)
 
 
 def load_engine(
-    bundle: Bundle, runtime: Runtime, spec: EngineSpec, *, folder: Path, threads: int, note: Note
+    bundle: Bundle,
+    runtime: Runtime,
+    spec: EngineSpec,
+    *,
+    folder: Path,
+    threads: int,
+    note: Note,
+    sample: Sample | None = None,
 ) -> Encoder:
     """The encoder of `bundle` in `runtime`, built first where it is not in the cache at `folder`.
 
-    A damaged entry is moved aside and built again, once. Raises EnvironmentFault MX-M005 where that does not
-    help, MX-M006 where it cannot be built, MX-E005 or MX-E012 for the folder itself.
+    A damaged entry is moved aside and built again, once; `sample` is what it is calibrated on, if it has to be.
+    Raises EnvironmentFault MX-M005 where that does not help, MX-M006 where it cannot be built, MX-E005 or MX-E012 for
+    the folder itself.
     """
     if runtime.build is None:
         return runtime.load(bundle, spec, folder, threads)
     require_own_folder(folder)
     entry = entry_path(folder, bundle, runtime, spec)
-    built = _ensure(entry, bundle, runtime, spec, note)
+    built = _ensure(entry, bundle, runtime, spec, note, sample)
     try:
         return _load(entry, bundle, runtime, spec, threads)
     except EnvironmentFault as error:
         if error.code != "MX-M005":
             raise
+        if spec.sample and sample is None:  # there is nothing here to calibrate it on again
+            raise
         note(f"the compiled encoder in the cache is damaged ({error.what}): building it again")
     _remove(entry, built, note)
-    _ensure(entry, bundle, runtime, spec, note)
+    _ensure(entry, bundle, runtime, spec, note, sample)
     return _load(entry, bundle, runtime, spec, threads)
 
 
@@ -112,7 +125,15 @@ def _load(entry: Path, bundle: Bundle, runtime: Runtime, spec: EngineSpec, threa
     return runtime.load(bundle, spec, entry, threads)
 
 
-def _ensure(entry: Path, bundle: Bundle, runtime: Runtime, spec: EngineSpec, note: Note) -> int:
+def discard(entry: Path, note: Note) -> None:
+    """Remove what was built and turned out to be of no use."""
+    with suppress(FileNotFoundError):
+        _remove(entry, entry.stat().st_ino, note)
+
+
+def _ensure(
+    entry: Path, bundle: Bundle, runtime: Runtime, spec: EngineSpec, note: Note, sample: Sample | None
+) -> int:
     """See that `entry` is there, by this process or by another; the inode of what is there."""
     with suppress(FileNotFoundError):
         return entry.stat().st_ino
@@ -126,7 +147,7 @@ def _ensure(entry: Path, bundle: Bundle, runtime: Runtime, spec: EngineSpec, not
         except OSError as error:
             raise from_os_error(error, entry.parent) from None
         try:
-            _build(scratch, bundle, runtime, spec, note)
+            _build(scratch, bundle, runtime, spec, note, sample)
             scratch.rename(entry)
             return entry.stat().st_ino
         except OSError as error:
@@ -135,13 +156,15 @@ def _ensure(entry: Path, bundle: Bundle, runtime: Runtime, spec: EngineSpec, not
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _build(folder: Path, bundle: Bundle, runtime: Runtime, spec: EngineSpec, note: Note) -> None:
+def _build(
+    folder: Path, bundle: Bundle, runtime: Runtime, spec: EngineSpec, note: Note, sample: Sample | None
+) -> None:
     import torch
 
     if runtime.build is None:
         raise ValueError(f"{runtime.name} has nothing to build")
     try:
-        runtime.build(bundle, spec, folder, note)
+        runtime.build(bundle, spec, folder, note, sample)
     except (EnvironmentFault, OSError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a compiler's exceptions have no common base; all mean the same

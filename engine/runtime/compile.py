@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from mxbatch.engine.bundle import Bundle, read_bundle
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError
+from mxbatch.engine.runtime.calibration import Sample, read_sample
 from mxbatch.engine.runtime.encoder import EngineSpec, Note
 from mxbatch.engine.runtime.scorer import open_scorer, runtime_named
 from mxbatch.engine.runtime.speeds import FASTEST, Trial, remember, remember_failure
@@ -33,6 +35,8 @@ class Order:
     """Its batch may be `speeds.FASTEST`: then sizes are tried."""
     engines: Path
     threads: int = 1
+    calibrate: Path | None = None
+    """The archive to calibrate on, for a precision of `CALIBRATED`."""
 
 
 def try_engine(order: Order, note: Note) -> Trial:
@@ -42,10 +46,13 @@ def try_engine(order: Order, note: Note) -> Trial:
     """
     bundle = read_bundle(order.bundle)
     runtime, spec = runtime_named(order.runtime), order.spec
+    sample = read_sample(bundle, order.calibrate, note) if order.calibrate else None
+
+    def at(batch: int) -> Trial:
+        return _at(bundle, order, batch, note, sample)
+
     try:
-        trial = (
-            _fastest(bundle, order, note) if spec.batch == FASTEST else _at(bundle, order, spec.batch, note)
-        )
+        trial = _fastest(at, spec.device) if spec.batch == FASTEST else at(spec.batch)
     except EnvironmentFault as error:
         if error.code in LASTING:
             remember_failure(order.engines, bundle, runtime, spec, error)
@@ -54,7 +61,7 @@ def try_engine(order: Order, note: Note) -> Trial:
     return trial
 
 
-def _at(bundle: Bundle, order: Order, batch: int, note: Note) -> Trial:
+def _at(bundle: Bundle, order: Order, batch: int, note: Note, sample: Sample | None) -> Trial:
     from mxbatch.engine.runtime.measure import radiographs_per_s
 
     started = time.perf_counter()
@@ -67,6 +74,7 @@ def _at(bundle: Bundle, order: Order, batch: int, note: Note) -> Trial:
         threads=order.threads,
         engines=order.engines,
         note=note,
+        sample=sample,
     )
     build_s = time.perf_counter() - started
     rate = radiographs_per_s(scorer, bundle.recipe.input.size)
@@ -80,17 +88,17 @@ def _at(bundle: Bundle, order: Order, batch: int, note: Note) -> Trial:
     )
 
 
-def _fastest(bundle: Bundle, order: Order, note: Note) -> Trial:
+def _fastest(at: Callable[[int], Trial], device: str) -> Trial:
     from mxbatch.engine.runtime.measure import CPU_BATCHES, CUDA_BATCHES, fastest_batch
 
     trials: dict[int, Trial] = {}
 
     def rate_at(size: int) -> tuple[int, float]:
-        trial = _at(bundle, order, size, note)
+        trial = at(size)
         trials[trial.batch] = trial
         return trial.batch, trial.rate
 
-    batch, _ = fastest_batch(rate_at, CPU_BATCHES if order.spec.device == "cpu" else CUDA_BATCHES)
+    batch, _ = fastest_batch(rate_at, CPU_BATCHES if device == "cpu" else CUDA_BATCHES)
     return trials[batch]
 
 

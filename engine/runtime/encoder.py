@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mxbatch.engine.bundle import Bundle
+from mxbatch.engine.runtime.calibration import CALIBRATED, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16", *CALIBRATED)
 Note = Callable[[str], None]
 
 
@@ -32,6 +33,8 @@ class EngineSpec:
     precision: str
     """One of `PRECISIONS`: of weights and activations; normalisation layers stay in float32."""
     batch: int
+    sample: str = ""
+    """Digest of the radiographs that it was calibrated on; empty where the precision needs none."""
 
 
 class Encoder(Protocol):
@@ -60,15 +63,18 @@ class Runtime:
     """One line for `mxbatch info` and the documentation."""
     precisions: Callable[[str], tuple[str, ...]]
     """device -> the precisions that it can compute in there; the first is the default."""
+    calibrated: tuple[str, ...] = ()
+    """Those of `calibration.CALIBRATED` that it computes in, once they were calibrated; never chosen by themselves."""
     distributions: tuple[str, ...]
     """Installed packages whose versions are part of an engine's key: another version is another engine."""
     usable: Callable[[str], str | None]
     """device -> None; or why not, in a line that ends with the command that would make it usable.
 
     Is asked before anything heavy is imported, and answers in milliseconds."""
-    build: Callable[[Bundle, EngineSpec, Path, Note], None] | None
-    """(bundle, spec, folder, note): writes the engine's files into the empty `folder`. None where there is nothing to
-    build. `note` takes a line on what goes on. Any exception means that it cannot be built here."""
+    build: Callable[[Bundle, EngineSpec, Path, Note, Sample | None], None] | None
+    """(bundle, spec, folder, note, sample): writes the engine's files into the empty `folder`. None where there is
+    nothing to build. `note` takes a line on what goes on; `sample` is what `spec` is to be calibrated on, if it has to
+    be. Any exception means that it cannot be built here."""
     load: Callable[[Bundle, EngineSpec, Path, int], Encoder]
     """(bundle, spec, folder, threads): the encoder, from the files that `build` wrote; they are verified before.
 

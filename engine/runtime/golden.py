@@ -49,8 +49,11 @@ TOLERANCES = {
     "float32": Tolerance(1e-3, 2e-3),
     "float16": Tolerance(1e-2, 0.02),
     "bfloat16": Tolerance(2e-2, 0.02),
+    "int8": Tolerance(0.1, 0.02),
+    "float8": Tolerance(0.2, 0.02),
 }
-"""By the precision in which the encoder computes. A right bfloat16 differs by 0.005 of the features' magnitude."""
+"""By the precision in which the encoder computes. A right bfloat16 differs by 0.005 of the features' magnitude. int8
+and float8 have to pass the gate, too (gate.py)."""
 HEAD_TOLERANCE = 2e-3
 """Largest difference of a probability from the golden features: the head computes in float32 everywhere."""
 

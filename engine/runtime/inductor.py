@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from mxbatch.engine.bundle import Bundle, load_model
 from mxbatch.engine.errors import EnvironmentFault
 from mxbatch.engine.machine import has_bfloat16
+from mxbatch.engine.runtime.calibration import Sample
 from mxbatch.engine.runtime.encoder import EngineSpec, Note, Runtime
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class CompiledEncoder:
         return features_BD
 
 
-def _build(bundle: Bundle, spec: EngineSpec, folder: Path, note: Note) -> None:
+def _build(bundle: Bundle, spec: EngineSpec, folder: Path, note: Note, sample: Sample | None) -> None:
     import torch
     from torch._inductor import aoti_compile_and_package
 

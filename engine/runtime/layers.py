@@ -2,8 +2,8 @@
 
 Two rewrites, both on copies. `convolution_form` turns the Linear layers of ConvNeXt's blocks into convolutions
 of 1 x 1: the same arithmetic without the permutes around it, for ConvNeXt-tiny in 301 layers of TensorRT and not 461.
-`in_precision` computes in bfloat16 or float16 and leaves in float32 what suffers most from few digits: the
-normalisation of the input, all norms, the pooling and what follows it.
+`in_precision` computes products in bfloat16 or float16, which is where the time goes. All else is float32: norms, sums
+along a residual path, pooling, and the products at either end, which the backbone names.
 """
 
 # B radiographs · S side · D features
@@ -11,12 +11,15 @@ normalisation of the input, all norms, the pooling and what follows it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
+from mxbatch.engine.models.autoencoder import ConvolutionalAutoencoder
 from mxbatch.engine.models.backbones import TimmBackbone, build_backbone
 from mxbatch.engine.models.hierarchical import Encoder
 from mxbatch.engine.models.recipe import Backbone
@@ -26,6 +29,10 @@ PRECISIONS: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+PRODUCTS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+UNITS = ("Attention", "Mlp")
+"""In a class's name: several products and what stands between them, reduced as a whole, but for its norms. Attention
+multiplies outside of any layer, and between two products of an MLP lies four times as much as around them."""
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 NORMS_OF_TIMM = ("GlobalResponseNorm",)
 """By name: an autoencoder does not wait for timm. This one squares and sums, which float16 cannot hold for long."""
@@ -50,50 +57,54 @@ def convolution_form(encoder: Encoder, recipe: Backbone) -> Encoder:
 
 
 def in_precision(encoder: Encoder, precision: str) -> Encoder:
-    """`encoder` with its convolutions and matrix products in `precision`; still `uint8 -> float32`."""
+    """`encoder` with its products in `precision`; still `uint8 -> float32`.
+
+    A product rounds what it reads and its weights; its own sums have more digits, and its result is not kept in few.
+    """
     dtype = PRECISIONS[precision]
     if dtype == torch.float32:
         return encoder
-    backbone = copy.deepcopy(encoder.backbone).to(dtype)
-    for parent, name, norm in list(_norms(backbone)):
-        setattr(parent, name, Float32(norm))
-    if isinstance(backbone, TimmBackbone) and isinstance(
-        head := getattr(backbone.body, "head", None), nn.Module
-    ):
-        backbone.body.head = Float32(head, stay=True)
-    if isinstance(pooling := getattr(backbone, "pooling", None), nn.Module):
-        backbone.pooling = Float32(pooling, stay=True)
-    return _around(encoder, backbone, dtype)
+    backbone = cast("TimmBackbone | ConvolutionalAutoencoder", copy.deepcopy(encoder.backbone))
+    ends = backbone.ends()
+    for parent, name, product in list(_within(backbone, _is_product)):
+        if product not in ends:
+            setattr(parent, name, Reduced(product, dtype))
+    return _around(encoder, backbone)
+
+
+class Reduced(nn.Module):
+    """`inner` in `dtype`, between float32 and float32."""
+
+    def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inner = inner.to(dtype)
+        self.dtype = dtype
+        for parent, name, norm in list(_within(inner, _is_norm)):
+            setattr(parent, name, Float32(norm))
+
+    def forward(self, *inputs: Any, **options: Any) -> Tensor:
+        y: Tensor = self.inner(*(self._rounded(x) for x in inputs), **tree_map(self._rounded, options))
+        return y.float()
+
+    def _rounded(self, x: Any) -> Any:
+        return x.to(self.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 class Float32(nn.Module):
-    """`inner` in float32, whatever comes in. Its result stays so, or takes the type that came in."""
+    """`inner` in float32, between whatever comes in and the same."""
 
-    def __init__(self, inner: nn.Module, *, stay: bool = False) -> None:
+    def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner.float()
-        self.stay = stay
 
-    def forward(self, x: Tensor, **options: bool) -> Tensor:
-        y: Tensor = self.inner(x.float(), **options)
-        return y if self.stay else y.to(x.dtype)
-
-
-class ReducedEncoder(Encoder):
-    """An `Encoder` whose backbone computes in `dtype`; the picture is normalised in float32 before that."""
-
-    def __init__(self, backbone: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__(backbone)
-        self.dtype = dtype
-
-    def forward(self, image_B1SS: Tensor) -> Tensor:
-        features_BD: Tensor = self.backbone(self.normalise(image_B1SS).to(self.dtype))
-        return features_BD.float()
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x.float())
+        return y.to(x.dtype)
 
 
-def _around(encoder: Encoder, backbone: nn.Module, dtype: torch.dtype = torch.float32) -> Encoder:
+def _around(encoder: Encoder, backbone: nn.Module) -> Encoder:
     """An encoder of `backbone` that normalises as `encoder` does, on its device and in its mode."""
-    new = Encoder(backbone) if dtype == torch.float32 else ReducedEncoder(backbone, dtype)
+    new = Encoder(backbone)
     new.mean, new.std = encoder.mean.clone(), encoder.std.clone()
     return new.to(encoder.mean.device).train(encoder.training)
 
@@ -106,10 +117,20 @@ def _is_convnext(backbone: nn.Module) -> bool:
     return isinstance(backbone.body, ConvNeXt)
 
 
-def _norms(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """`(parent, name, norm)` of every norm within `module`."""
+def _is_product(module: nn.Module) -> bool:
+    return isinstance(module, PRODUCTS) or any(word in type(module).__name__ for word in UNITS)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, NORMS) or type(module).__name__ in NORMS_OF_TIMM
+
+
+def _within(
+    module: nn.Module, wanted: Callable[[nn.Module], bool]
+) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """`(parent, name, child)` of every outermost module within `module` that is `wanted`."""
     for name, child in module.named_children():
-        if isinstance(child, NORMS) or type(child).__name__ in NORMS_OF_TIMM:
+        if wanted(child):
             yield module, name, child
         else:
-            yield from _norms(child)
+            yield from _within(child, wanted)

@@ -8,11 +8,14 @@ the type it is to be computed in. So no builder chooses a precision, and no shap
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mxbatch.engine.bundle import Bundle, load_model
+from mxbatch.engine.runtime import calibration
+from mxbatch.engine.runtime.calibration import CALIBRATED, Sample
 from mxbatch.engine.runtime.encoder import EngineSpec
 
 if TYPE_CHECKING:
@@ -24,15 +27,28 @@ OPSET = 22
 """The first in which a convolution may be one of bfloat16."""
 
 
-def write_onnx(bundle: Bundle, spec: EngineSpec, path: Path) -> None:
-    """The encoder of `bundle` in `spec.precision`, for exactly `spec.batch` pictures, as the file `path`."""
+def write_onnx(bundle: Bundle, spec: EngineSpec, path: Path, sample: Sample | None = None) -> None:
+    """The encoder of `bundle` in `spec.precision`, for exactly `spec.batch` pictures, as the file `path`.
+
+    One of `CALIBRATED` is calibrated on `sample`. Raises ValueError where that is not given.
+    """
     from mxbatch.engine.runtime.layers import rearranged
 
-    encoder = rearranged(load_model(bundle).encoder, bundle.recipe.backbone, spec.precision)
-    export_encoder(encoder, batch=spec.batch, size=bundle.recipe.input.size, path=path)
+    given, backbone = load_model(bundle).encoder, bundle.recipe.backbone
+    shape = {"batch": spec.batch, "size": bundle.recipe.input.size}
+    if spec.precision not in CALIBRATED:
+        export_encoder(rearranged(given, backbone, spec.precision), **shape, path=path)
+        return
+    if sample is None:
+        raise ValueError(f"{spec.precision} has to be calibrated")
+    encoder = rearranged(given, backbone, "float32")
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = Path(scratch) / "plain.onnx"
+        export_encoder(encoder, **shape, path=plain, opset=calibration.OPSET)
+        calibration.quantise(plain, encoder, sample, spec.precision, path)
 
 
-def export_encoder(encoder: Encoder, *, batch: int, size: int, path: Path) -> None:
+def export_encoder(encoder: Encoder, *, batch: int, size: int, path: Path, opset: int = OPSET) -> None:
     """Write `encoder`, which is in eval mode on the CPU, as an ONNX graph that its own checker accepts.
 
     Weights beyond what one ONNX file holds (2 GB) go into a second one, `path` with `.data` behind.
@@ -49,7 +65,7 @@ def export_encoder(encoder: Encoder, *, batch: int, size: int, path: Path) -> No
             encoder,
             (example_B1SS,),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[INPUT],
             output_names=[OUTPUT],
             verbose=False,

@@ -1,4 +1,4 @@
-"""onnxruntime: compiled code for processors on machines without a compiler. float32, and nothing to tune.
+"""onnxruntime: compiled code for processors on machines without a compiler. float32, or int8.
 
 The engine is the ONNX graph itself; onnxruntime arranges it for the processor each time it is loaded, which takes a
 second. Its GPU builds are left alone: there TensorRT does the same from the same graph, and does it better.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.errors import EnvironmentFault
+from mxbatch.engine.runtime.calibration import Sample
 from mxbatch.engine.runtime.encoder import Encoder, EngineSpec, Note, Runtime
 from mxbatch.engine.runtime.onnx_graph import INPUT, write_onnx
 
@@ -47,9 +48,9 @@ def _usable(device: str) -> str | None:
     return None
 
 
-def _build(bundle: Bundle, spec: EngineSpec, folder: Path, note: Note) -> None:
+def _build(bundle: Bundle, spec: EngineSpec, folder: Path, note: Note, sample: Sample | None) -> None:
     note("writing the encoder as an ONNX graph")
-    write_onnx(bundle, spec, folder / GRAPH)
+    write_onnx(bundle, spec, folder / GRAPH, sample)
 
 
 def _load(bundle: Bundle, spec: EngineSpec, folder: Path, threads: int) -> Encoder:
@@ -75,6 +76,7 @@ RUNTIME = Runtime(
     name="onnxruntime",
     summary="ONNX graph on the CPU, float32; needs no compiler",
     precisions=lambda _: ("float32",),
+    calibrated=("int8",),
     distributions=("onnxruntime", "onnxscript", "torch", "timm"),
     usable=_usable,
     build=_build,

@@ -22,9 +22,11 @@ from mxbatch.engine.bundle_files import WEIGHTS
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError, UsageError
 from mxbatch.engine.machine import choose_crew
 from mxbatch.engine.runtime.cache import engines_folder, entry_path, require_own_folder
+from mxbatch.engine.runtime.calibration import CALIBRATED
 from mxbatch.engine.runtime.choose import GUESSES, Candidate, Key, decide, guessed_rate
 from mxbatch.engine.runtime.compile import Order
 from mxbatch.engine.runtime.encoder import EngineSpec, Note
+from mxbatch.engine.runtime.gate import accepted, uncalibrated
 from mxbatch.engine.runtime.golden import too_coarse
 from mxbatch.engine.runtime.scorer import RUNTIMES, precision_of, runtime_named
 from mxbatch.engine.runtime.speeds import FASTEST, Trial, recall, remember_failure
@@ -50,6 +52,8 @@ class Wish:
     """Or `speeds.FASTEST`."""
     radiographs: int
     workers: int
+    calibrate: Path | None = None
+    """The archive to calibrate on, for a precision of `CALIBRATED`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +95,8 @@ def require_possible(runtime: str, precision: str | None, device: str) -> None:
     entry = runtime_named("eager" if runtime == AUTO else runtime)
     if why := entry.usable(device):
         raise EnvironmentFault("MX-M006", f"{runtime}: {why}")
+    if runtime == AUTO and precision in CALIBRATED:
+        raise UsageError("MX-U001", f"{precision} is never chosen by itself", fix="name a --runtime for it")
     precision_of(entry, device, precision)
 
 
@@ -113,15 +119,18 @@ def compile_bundle(
     precision: str | None = None,
     device: str = "auto",
     batch: int | str | None = None,
+    calibrate: Path | None = None,
     note: Note = lambda text: None,
 ) -> dict[str, Any]:
     """`mxbatch compile`: what `score` would do before a very long run. What came of it, as plain data.
 
-    Raises UsageError MX-U001; EnvironmentFault MX-M003, MX-M005 or MX-M006 where the runtime is of no use
-    here, MX-E005 or MX-E012 where the engine cache is not.
+    `calibrate` is an archive, for int8 and float8. Raises UsageError MX-U001; EnvironmentFault MX-M003, MX-M005 or
+    MX-M006 where the runtime is of no use here, MX-E005 or MX-E012 where the engine cache is not.
     """
     crew = choose_crew(device, workers=1, batch=batch if isinstance(batch, int) else None)
     require_possible(runtime, precision, crew.devices[0])
+    if calibrate is not None and precision not in CALIBRATED:
+        raise UsageError("MX-U001", f"--calibrate is for --precision {' and '.join(CALIBRATED)}")
     engines = engines_folder()
     require_own_folder(engines)
     wish = Wish(
@@ -131,18 +140,20 @@ def compile_bundle(
         batch=FASTEST if batch == AUTO else crew.batch,
         radiographs=ENDLESS,
         workers=1,
+        calibrate=calibrate,
     )
     prepared = prepare(bundle, wish, engines, note)
     entry = runtime_named(prepared.runtime)
     spec = EngineSpec(device=wish.device, precision=prepared.precision, batch=prepared.batch)
     asked = replace(spec, batch=wish.batch)
     trial = recall(engines, bundle, entry, asked)
+    built = (accepted(engines, bundle, entry, spec) or spec) if precision in CALIBRATED else spec
     return {
         "model_id": bundle.model_id,
         **asdict(prepared),
         "radiographs_per_s": trial.rate if trial else None,
         "build_s": trial.build_s if trial else None,
-        "engine": str(entry_path(engines, bundle, entry, spec)) if entry.build else None,
+        "engine": str(entry_path(engines, bundle, entry, built)) if entry.build else None,
     }
 
 
@@ -196,7 +207,11 @@ class _Workshop:
         trial = self._known(key)
         if self._needs_nothing(key):
             return self._as_is(key)
-        if trial is None or trial.failed or not self._is_built(trial):
+        if key[1] in CALIBRATED and self._wish.calibrate is None:
+            spec = self._spec(key[1], trial.batch if trial else self._wish.batch)
+            if accepted(self._engines, self._bundle, RUNTIMES[runtime], spec) is None:
+                raise uncalibrated(self._bundle, RUNTIMES[runtime], spec)
+        if self._wish.calibrate or trial is None or trial.failed or not self._is_built(trial):
             trial = self._try(key)
         return self._from(trial)
 
@@ -281,6 +296,8 @@ class _Workshop:
 
     def _is_built(self, trial: Trial) -> bool:
         runtime, spec = RUNTIMES[trial.runtime], self._spec(trial.precision, trial.batch)
+        if spec.precision in CALIBRATED:
+            return accepted(self._engines, self._bundle, runtime, spec) is not None
         return runtime.build is None or entry_path(self._engines, self._bundle, runtime, spec).is_dir()
 
     def _spec(self, precision: str, batch: int) -> EngineSpec:
@@ -290,7 +307,13 @@ class _Workshop:
         if self._bench is None:
             self._bench = self._stack.enter_context(_Bench())
         spec = self._spec(key[1], self._wish.batch)
-        order = Order(bundle=self._bundle.path, runtime=key[0], spec=spec, engines=self._engines)
+        order = Order(
+            bundle=self._bundle.path,
+            runtime=key[0],
+            spec=spec,
+            engines=self._engines,
+            calibrate=self._wish.calibrate,
+        )
         self._trials[key] = trial = self._bench.try_engine(order, self._note)
         return trial
 

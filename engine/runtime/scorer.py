@@ -10,6 +10,7 @@ Every runtime is held to the same promise: a specimen's numbers never depend on 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.errors import EnvironmentFault, UsageError
 from mxbatch.engine.runtime import eager, inductor, ort, tensorrt
+from mxbatch.engine.runtime.calibration import CALIBRATED, Sample
 from mxbatch.engine.runtime.encoder import PRECISIONS, EngineSpec, Note, Runtime
 from mxbatch.engine.taxonomy import Taxonomy
 
@@ -114,7 +116,7 @@ def runtime_named(name: str) -> Runtime:
 
 def precision_of(runtime: Runtime, device: str, precision: str | None) -> str:
     """`precision`, or what the runtime would choose on `device`. Raises UsageError MX-U001."""
-    possible = runtime.precisions(device)
+    possible = (*runtime.precisions(device), *runtime.calibrated)
     if precision is not None and precision not in PRECISIONS:
         raise UsageError("MX-U001", f"there is no precision {precision!r}; known are {', '.join(PRECISIONS)}")
     if precision is not None and precision not in possible:
@@ -133,15 +135,17 @@ def open_scorer(
     threads: int = 1,
     engines: Path | None = None,
     note: Note = lambda text: None,
+    sample: Sample | None = None,
 ) -> Scorer:
     """Load `bundle` into a runtime and show that it computes the bundle's golden numbers here.
 
     What has to be compiled is, and kept in the engine cache at `engines`, by default the user's. Where the
     device runs out of memory, `batch` is halved until it fits, and `note` is told: see the result's `batch`.
+    A precision of `CALIBRATED` is built with `sample` alone; without one, what was built and passed is used.
 
     Raises UsageError MX-U001 for an unknown runtime or impossible option; EnvironmentFault MX-M003 where the
-    golden numbers do not come out, MX-M002 where bundle and recipe do not fit together, MX-M005 where the
-    compiled encoder cannot be used, MX-M006 where it cannot be made.
+    golden numbers do not come out or the gate is not passed, MX-M002 where bundle and recipe do not fit
+    together, MX-M005 where the compiled encoder cannot be used, MX-M006 where it cannot be made.
     """
     for option, value in (("batch", batch), ("threads", threads)):
         if value < 1:
@@ -156,6 +160,8 @@ def open_scorer(
     while True:
         spec = EngineSpec(device=device, precision=chosen_precision, batch=batch)
         try:
+            if chosen_precision in CALIBRATED:
+                return _open_calibrated(bundle, chosen, spec, threads, engines, note, sample)
             return _open(bundle, chosen, spec, threads, engines, note)
         except torch.OutOfMemoryError as error:
             if batch == 1:
@@ -167,7 +173,13 @@ def open_scorer(
 
 
 def _open(
-    bundle: Bundle, runtime: Runtime, spec: EngineSpec, threads: int, engines: Path | None, note: Note
+    bundle: Bundle,
+    runtime: Runtime,
+    spec: EngineSpec,
+    threads: int,
+    engines: Path | None,
+    note: Note,
+    sample: Sample | None = None,
 ) -> Scorer:
     from mxbatch.engine.runtime.bundle_scorer import BundleScorer, usable_device
     from mxbatch.engine.runtime.cache import engines_folder, load_engine
@@ -177,7 +189,43 @@ def _open(
     if why := too_coarse(bundle, spec.precision):
         raise EnvironmentFault("MX-M003", why, path=bundle.path)
     folder = engines or engines_folder()
-    encoder = load_engine(bundle, runtime, spec, folder=folder, threads=threads, note=note)
+    encoder = load_engine(bundle, runtime, spec, folder=folder, threads=threads, note=note, sample=sample)
     scorer = BundleScorer(bundle, runtime.name, spec, encoder)
     check_golden(scorer, read_golden(bundle.path), bundle.path)
+    return scorer
+
+
+def _open_calibrated(
+    bundle: Bundle,
+    runtime: Runtime,
+    spec: EngineSpec,
+    threads: int,
+    engines: Path | None,
+    note: Note,
+    sample: Sample | None,
+) -> Scorer:
+    """`_open` for an engine that has to have passed the gate: now, with `sample`, or before."""
+    from mxbatch.engine.runtime.cache import discard, engines_folder, entry_path
+    from mxbatch.engine.runtime.gate import accept, accepted, require_near, uncalibrated
+
+    folder = engines or engines_folder()
+    if sample is None:
+        known = accepted(folder, bundle, runtime, spec)
+        if known is None:
+            raise uncalibrated(bundle, runtime, spec)
+        try:
+            return _open(bundle, runtime, known, threads, engines, note)
+        except EnvironmentFault as error:
+            if error.code != "MX-M005":
+                raise
+            raise uncalibrated(bundle, runtime, spec, f" any more: {error.what}") from error
+    spec = replace(spec, sample=sample.digest)
+    try:
+        scorer = _open(bundle, runtime, spec, threads, engines, note, sample)
+        reference = open_scorer(bundle, device=spec.device, precision="float32", batch=spec.batch)
+        difference = require_near(bundle, scorer, reference, sample, note)
+    except EnvironmentFault:
+        discard(entry_path(folder, bundle, runtime, spec), note)
+        raise
+    accept(folder, bundle, runtime, spec, difference)
     return scorer

@@ -1,4 +1,4 @@
-"""`tensorrt` and `tensorrt-rtx`: the encoder as an engine that NVIDIA's builder makes for the GPU, from the ONNX graph.
+"""`tensorrt` and `tensorrt-rtx`: the encoder as an engine that NVIDIA's builder makes for the GPU (tensorrt_ways.py).
 
 TensorRT measures kernels while it builds, which takes minutes and needs the GPU. TensorRT-RTX arranges the network in
 a second, on any machine, and compiles at the first run; that run is part of building here, so that workers
@@ -15,31 +15,37 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mxbatch.engine.bundle import Bundle
+from mxbatch.engine.runtime.calibration import CALIBRATED, Sample
 from mxbatch.engine.runtime.encoder import Encoder, EngineSpec, Note, Runtime
 from mxbatch.engine.runtime.tensorrt_library import TENSORRT, TENSORRT_RTX, Library
 
 PLAN, KERNELS = "encoder.plan", "kernels.bin"
 
 
-def build(library: Library, bundle: Bundle, spec: EngineSpec, folder: Path, note: Note) -> None:
+def build(
+    library: Library,
+    bundle: Bundle,
+    spec: EngineSpec,
+    folder: Path,
+    note: Note,
+    sample: Sample | None = None,
+) -> None:
     """Write the engine's files into `folder`. On the device "cpu" TensorRT-RTX builds for GPUs that are not here."""
     import torch
 
-    from mxbatch.engine.runtime.onnx_graph import write_onnx
-    from mxbatch.engine.runtime.tensorrt_build import CURRENT, PORTABLE, build_plan
+    from mxbatch.engine.runtime.tensorrt_ways import Job, fastest_plan
 
     on_gpu = spec.device != "cpu"
     with tempfile.TemporaryDirectory() as scratch, torch.cuda.device(spec.device if on_gpu else -1):
-        graph = Path(scratch) / "encoder.onnx"
-        note("writing the encoder as an ONNX graph")
-        write_onnx(bundle, spec, graph)
-        note(f"{library.name} builds an engine in {spec.precision} for {spec.batch} radiographs at a time")
-        plan = build_plan(
-            library,
-            graph,
-            targets=CURRENT if on_gpu else PORTABLE,
+        job = Job(
+            library=library,
+            bundle=bundle,
+            spec=spec,
+            sample=sample,
+            scratch=Path(scratch),
             timings=folder.parent / f"{library.name}.timings",
         )
+        plan = fastest_plan(job, note)
     (folder / PLAN).write_bytes(plan)
     if on_gpu and library.compiles_at_load:
         note(f"{library.name} compiles its kernels")
@@ -79,7 +85,14 @@ def _entry(library: Library, summary: str) -> Runtime:
         name=library.name,
         summary=summary,
         precisions=lambda _: ("bfloat16", "float16", "float32"),
-        distributions=(library.distribution, "onnxscript", "torch", "timm"),
+        calibrated=CALIBRATED,
+        distributions=(
+            library.distribution,
+            *(("torch-tensorrt",) if library.torch_converts else ()),
+            "onnxscript",
+            "torch",
+            "timm",
+        ),
         usable=partial(usable, library),
         build=partial(build, library),
         load=partial(load, library),

@@ -16,6 +16,8 @@ from mxbatch.engine.runtime.tensorrt_library import Library, fault, made
 
 PORTABLE = ("SM80", "SM86", "SM89", "SM120")
 """The compute capabilities that a plan is built for where there is no GPU to ask."""
+PORTABLE_FLOAT8 = ("SM89", "SM120")
+"""Those of them that have float8; a plan for others is refused as a whole."""
 CURRENT = ("CURRENT",)
 
 

@@ -31,6 +31,8 @@ class Library:
     """`pip install 'mxbatch[...]'` brings it."""
     versions: tuple[tuple[int, int], tuple[int, int]]
     """From the first on, and below the second."""
+    torch_converts: bool = False
+    """torch-tensorrt, where it is installed, is another way to an engine of it."""
     times_kernels: bool = False
     """It measures kernels while it builds, and can remember what it measured."""
     compiles_at_load: bool = False
@@ -71,6 +73,7 @@ TENSORRT = Library(
     distribution="tensorrt",
     extra="tensorrt",
     versions=((10, 15), (12, 0)),
+    torch_converts=True,
     times_kernels=True,
 )
 TENSORRT_RTX = Library(

@@ -16,6 +16,7 @@ from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.errors import EnvironmentFault
 from mxbatch.engine.runtime import cache
 from mxbatch.engine.runtime.cache import engine_facts, entry_path, load_engine, require_own_folder
+from mxbatch.engine.runtime.calibration import Sample
 from mxbatch.engine.runtime.encoder import Encoder, EngineSpec, Note, Runtime
 
 SPEC = EngineSpec(device="cpu", precision="float32", batch=4)
@@ -30,7 +31,9 @@ class Toy:
         self.breaks: Exception | None = None
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def build(self, bundle: Bundle, spec: EngineSpec, folder: Path, note: Note) -> None:
+    def build(
+        self, bundle: Bundle, spec: EngineSpec, folder: Path, note: Note, sample: Sample | None
+    ) -> None:
         self.builds += 1
         self.meanwhile()
         (folder / "part").mkdir()

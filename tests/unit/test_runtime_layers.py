@@ -13,7 +13,7 @@ from mxbatch.engine.models.backbones import build_backbone
 from mxbatch.engine.models.hierarchical import Encoder
 from mxbatch.engine.models.recipe import Backbone
 from mxbatch.engine.runtime.golden import golden_images
-from mxbatch.engine.runtime.layers import Float32, convolution_form, in_precision, rearranged
+from mxbatch.engine.runtime.layers import NORMS, Reduced, convolution_form, in_precision, rearranged
 
 TINY = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -22,6 +22,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "convolutions": {"name": "convnext_tiny", "settings": {**TINY, "conv_mlp": True}},
     "cae": {"kind": "cae", "name": "small", "settings": {"widths": [8, 16], "latent": 16}},
     "resnet": {"name": "test_resnet"},
+    "vit": {"name": "test_vit", "settings": {"img_size": 64}},
 }
 
 
@@ -61,7 +62,7 @@ def test_a_convnext_of_convolutions_is_the_same_function(kind: str) -> None:
     assert distance(features(twin), features(encoder)) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["convolutions", "cae", "resnet"])
+@pytest.mark.parametrize("kind", ["convolutions", "cae", "resnet", "vit"])
 def test_what_has_no_other_form_stays_as_it_is(kind: str) -> None:
     encoder, recipe = make(kind)
     twin = convolution_form(encoder, recipe)
@@ -87,7 +88,7 @@ def test_the_encoder_that_was_given_stays_as_it_was(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
-def test_norms_compute_in_float32(kind: str) -> None:
+def test_what_is_no_product_computes_in_float32(kind: str) -> None:
     encoder, recipe = make(kind)
     seen: dict[str, Any] = {}
 
@@ -95,20 +96,19 @@ def test_norms_compute_in_float32(kind: str) -> None:
         return lambda _, inputs, output: seen.update({name: (inputs[0].dtype, output.dtype)})
 
     reduced = rearranged(encoder, recipe, "float16")
+    within = tuple(name for name, module in reduced.named_modules() if isinstance(module, Reduced))
     for name, module in reduced.named_modules():
-        if "norm" in type(module).__name__.lower() and "mlp" not in type(module).__name__.lower():
+        norm = isinstance(module, NORMS) or type(module).__name__ == "GlobalResponseNorm"
+        if name and (norm or not name.startswith(within)):
             module.register_forward_hook(note(name))
     features(reduced)
     assert seen
     assert set(seen.values()) == {(torch.float32, torch.float32)}
 
 
-@pytest.mark.parametrize("kind", ["linear", "convolutions", "v2", "cae"])
-def test_the_pooling_and_what_follows_compute_in_float32(kind: str) -> None:
-    encoder, recipe = make(kind)
-    reduced = rearranged(encoder, recipe, "float16")
-    assert sum(isinstance(module, Float32) and module.stay for module in reduced.modules()) == 1
-    features_BD = features(reduced)
+def test_what_is_found_in_a_picture_is_not_kept_in_few_digits() -> None:
+    encoder, recipe = make("cae")
+    features_BD = features(rearranged(encoder, recipe, "float16"))
     assert not torch.equal(features_BD, features_BD.half().float())
 
 
@@ -117,10 +117,59 @@ def test_float32_needs_no_copy() -> None:
     assert in_precision(encoder, "float32") is encoder
 
 
+ENDS = {
+    "linear": {"body.stem.0", "body.stages.0.blocks.0.conv_dw"},
+    "v2": {"body.stem.0", "body.stages.0.blocks.0.conv_dw"},
+    "convolutions": {"body.stem.0", "body.stages.0.blocks.0.conv_dw"},
+    "cae": {"encoder.0.0", "encoder.1.found.0", "encoder.1.kept.1", "encoder.2"},
+    "resnet": {"body.conv1.0", "body.conv1.3"},
+    "vit": {"body.patch_embed.proj"},
+}
+
+
 @pytest.mark.parametrize("kind", BACKBONES)
-def test_convolutions_and_matrix_products_compute_in_the_reduced_precision(kind: str) -> None:
+def test_products_are_reduced_but_for_those_at_the_ends(kind: str) -> None:
     encoder, recipe = make(kind)
+    reduced = rearranged(encoder, recipe, "bfloat16").backbone
+    products = {
+        name: module.weight.dtype
+        for name, module in reduced.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
+    assert {name for name, dtype in products.items() if dtype == torch.float32} == ENDS[kind]
+    assert set(products.values()) == {torch.float32, torch.bfloat16}
+
+
+def test_attention_is_reduced_as_a_whole() -> None:
+    encoder, recipe = make("vit")
     reduced = rearranged(encoder, recipe, "bfloat16")
-    products = [module for module in reduced.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    assert products
-    assert {module.weight.dtype for module in products} == {torch.bfloat16}
+    seen: list[torch.dtype] = []
+
+    def note(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        seen.extend((query.dtype, key.dtype, value.dtype))
+        return attend(query, key, value, **options)
+
+    attend = nn.functional.scaled_dot_product_attention
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.functional, "scaled_dot_product_attention", note)
+        features(reduced)
+    assert set(seen) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("kind", ["linear", "cae", "resnet"])
+def test_the_sum_along_a_residual_path_keeps_its_digits(kind: str) -> None:
+    """What one block adds is not lost in the rounding of what all have added before it."""
+    encoder, recipe = make(kind)
+    rounded: list[bool] = []
+
+    def note(_: Any, inputs: Any, output: Tensor) -> None:
+        rounded.append(torch.equal(output, output.bfloat16().float()))
+
+    reduced = rearranged(encoder, recipe, "bfloat16")
+    blocks = ("ConvNeXtBlock", "ResidualStep", "BasicBlock", "Bottleneck")
+    for module in reduced.modules():
+        if type(module).__name__ in blocks:
+            module.register_forward_hook(note)
+    features(reduced)
+    assert rounded
+    assert not any(rounded)

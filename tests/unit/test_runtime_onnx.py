@@ -41,7 +41,7 @@ def encoder(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Encoder
     folder = tmp_path_factory.mktemp("engine")
     notes: list[str] = []
     assert ort.RUNTIME.build is not None
-    ort.RUNTIME.build(bundle, FLOAT32, folder, notes.append)
+    ort.RUNTIME.build(bundle, FLOAT32, folder, notes.append, None)
     assert notes == ["writing the encoder as an ONNX graph"]
     return ort.RUNTIME.load(bundle, FLOAT32, folder, 1)
 

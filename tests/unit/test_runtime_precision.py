@@ -67,7 +67,7 @@ def test_what_computed_is_named(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize(
     ("precision", "words"),
-    [("int8", "there is no precision 'int8'"), ("float16", "does not compute in float16")],
+    [("int4", "there is no precision 'int4'"), ("float16", "does not compute in float16")],
 )
 def test_an_impossible_precision_is_answered_with_the_possible_ones(
     bundle: Bundle, precision: str, words: str
