@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mxbatch.kernels.calls import CallRules, calls, calls_plainly, unpack
+from mxbatch.kernels.calls import CallRules, calls, calls_plainly, path_probabilities, unpack
 from mxbatch.kernels.device import interpreted, triton_serves
 from mxbatch.kernels.dwnorm import DepthwiseNorm, dwnorm_plainly
 from mxbatch.kernels.prepare import Normalise, Picture, prepare, prepare_plainly
@@ -86,6 +86,7 @@ def test_calls_of_the_whole_tree_are_those_of_the_twin(device: torch.device, con
     p_NK, packed_NW = calls(logits.to(device), how)
     plain_NK, plain_NW = calls_plainly(logits.to(device), how)
     torch.testing.assert_close(p_NK, plain_NK, equal_nan=True)
+    assert torch.equal(path_probabilities(logits.to(device), how).nan_to_num(-1), p_NK.nan_to_num(-1))
     near = torch.zeros_like(p_NK, dtype=torch.bool)
     for threshold_K in (how.normal_below_K, how.abnormal_from_K):
         near |= (plain_NK - threshold_K).abs() < 1e-5
