@@ -33,7 +33,7 @@ from mxbatch.engine.machine import machine_facts
 from mxbatch.engine.model_store import cache_folder
 from mxbatch.engine.runtime.encoder import Encoder, EngineSpec, Note, Runtime
 
-FORMAT = 1
+FORMAT = 2
 """Of the engines themselves: raised whenever mxbatch builds or calls them differently."""
 MANIFEST = "engine.json"
 _OWN = "take their permission away (chmod 0700), or set XDG_CACHE_HOME to a folder of your own"
