@@ -28,7 +28,8 @@ def calls_on_gpu(logits_NK: Tensor, rules: CallRules) -> tuple[Tensor, Tensor]:
     p_NK = torch.empty(specimens, nodes, device=logits_NK.device)
     packed_NW = torch.empty(specimens, words, dtype=torch.int32, device=logits_NK.device)
     if specimens and nodes:
-        with torch.cuda.device_of(logits_NK):  # Triton launches on the current device
+        # Triton launches on the current device
+        with torch.cuda.device_of(logits_NK):  # type: ignore[no-untyped-call]
             _calls[(triton.cdiv(specimens, SPECIMENS), words)](
                 logits_NK.contiguous(),
                 rules.path_DK,

@@ -50,11 +50,12 @@ class NvImageCodec:
     def decode(self, streams: Sequence[Stream]) -> list[torch.Tensor | None]:
         """On torch's current stream; `uint8|uint16[H, W]` each."""
         import torch
+        from torch.utils.dlpack import from_dlpack
 
         code = [self._library.CodeStream(stream.data) for stream in streams]
         queue = torch.cuda.current_stream()
         images = self._decoder.decode(code, params=self._params, cuda_stream=queue.cuda_stream)
-        return [None if image is None else _luma(torch.from_dlpack(image)) for image in images]
+        return [None if image is None else _luma(from_dlpack(image)) for image in images]
 
 
 def _luma(pixels: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -138,13 +139,19 @@ def gate(kind: str, group: Group, batches: Batches, order: Order) -> str | None:
         )
     for stream, before in zip(group.streams[:LEAST], together, strict=False):
         (alone,) = batches.decode([stream])
-        if (alone is None) != (before is None) or not np.array_equal(alone, before):
+        if not _same(alone, before):
             return "a picture depends on what else is in its batch"
     for data in _damaged(group, order):
-        stream = stream_of(data, order.contract, order.limits)
-        if stream is not None and batches.decode([stream])[0] is not None:
+        broken = stream_of(data, order.contract, order.limits)
+        if broken is not None and batches.decode([broken])[0] is not None:
             return "it takes a damaged file for a picture"
     return None
+
+
+def _same(one: NDArray[np.uint8] | None, other: NDArray[np.uint8] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
 
 
 def difference(picture: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[float, float]:
@@ -155,17 +162,23 @@ def difference(picture: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[fl
 
 def _with_drawn(group: Group, order: Order) -> Group:
     """And drawn radiographs, so that JPEG is never judged by one scanner's files alone."""
-    from mxbatch.engine.drawing import draw_radiograph
-    from mxbatch.engine.file_formats import FILE_FORMATS
-
-    drawn = (draw_radiograph("dv", seed=n, height=1100 + n, width=700 + 9 * n) for n in range(DRAWN))
-    more = sort_out(map(FILE_FORMATS["jpeg"], drawn), order.contract, order.limits).get(JPEG, Group())
+    more = sort_out(_drawn(), order.contract, order.limits).get(JPEG, Group())
     return Group(
         group.count + more.count,
         group.files + more.files,
         group.streams + more.streams,
         group.pictures + more.pictures,
     )
+
+
+@cache
+def _drawn() -> tuple[bytes, ...]:
+    """JPEGs of a few drawn radiographs, of sizes that end within a block."""
+    from mxbatch.engine.drawing import draw_radiograph
+    from mxbatch.engine.file_formats import FILE_FORMATS
+
+    pictures = (draw_radiograph("dv", seed=n, height=1100 + n, width=700 + 9 * n) for n in range(DRAWN))
+    return tuple(map(FILE_FORMATS["jpeg"], pictures))
 
 
 def _damaged(group: Group, order: Order) -> list[bytes]:

@@ -20,6 +20,7 @@ from mxbatch.engine.offload.trial import OTHER, Order, Tried, try_offload
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "MEASURE_S", 0.0)
+    monkeypatch.setattr(trial, "BATCH", 3)
 
 
 @pytest.fixture
