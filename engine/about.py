@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from mxbatch import __version__
@@ -33,3 +34,9 @@ def facts() -> dict[str, Any]:
         },
         "flags": FLAGS,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what decides over a run's numbers. Read from the installed packages' metadata, which costs no import."""
+    names = ("torch", "timm", "numpy", "pyarrow", "simplejpeg", "pillow", "pydicom")
+    return {"mxbatch": __version__, **{name: version(name) for name in names}}

@@ -90,6 +90,9 @@ def score(
     runtime: Annotated[str, typer.Option(help="What computes; auto takes what finishes first.")] = "auto",
     precision: Precision = None,
     batch: Batch = None,
+    decode: Annotated[
+        str, typer.Option(help="auto, cpu or gpu: where JPEG and JPEG 2000 are decoded, with an NVIDIA GPU.")
+    ] = "auto",
     since: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="Only specimens examined on or after this day.")
     ] = None,
@@ -146,6 +149,7 @@ def score(
         runtime=runtime,
         precision=precision,
         batch=_batch(batch),
+        decode=decode,
         since=since,
         limit=limit,
         columns=_pairs("--column", column),

@@ -45,7 +45,7 @@ def examine() -> list[Finding]:
         ("model", True, _model, "see the reason; `pip install --force-reinstall timm torch`"),
         ("GPU", False, _gpu, "none is needed; with one, install NVIDIA's driver"),
     ]
-    return [*(_check(*check) for check in checks), *_runtimes()]
+    return [*(_check(*check) for check in checks), _gpu_decode(), *_runtimes()]
 
 
 def _check(name: str, needed: bool, look: Callable[[], str], fix: str) -> Finding:
@@ -125,6 +125,31 @@ def _runtimes() -> list[Finding]:
             Finding(name=f"runtime {runtime.name}", fine=not why, what=what, fix=fix, needed=False)
         )
     return findings
+
+
+def _gpu_decode() -> Finding:
+    """Whether nvImageCodec opens on the first GPU; whether its pictures are right, every run asks by itself."""
+    from mxbatch.engine.machine import count_gpus
+    from mxbatch.engine.offload.nvimagecodec import ENGINES, NvImageCodec, hindrance
+
+    name, device = "GPU decode", "cuda:0" if count_gpus() else "cpu"
+    if found := hindrance(device):
+        why, _, fix = found.partition(": ")
+        return Finding(name=name, fine=False, what=why, fix=fix, needed=False)
+
+    def look() -> str:
+        opened, reason = [], ""
+        for engine in ENGINES:
+            try:
+                NvImageCodec(device, engine)
+                opened.append(engine)
+            except Exception as error:  # a library's exceptions have no common base
+                reason = str(error)
+        if not opened:
+            raise RuntimeError(reason)
+        return f"nvImageCodec ({', '.join(opened)})"
+
+    return _check(name, False, look, "see the reason; `pip install --force-reinstall 'mxbatch[nvimgcodec]'`")
 
 
 def _gpu() -> str:

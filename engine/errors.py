@@ -124,6 +124,7 @@ _TABLE = [
     Code("MX-M004", "BUNDLE_FORMAT", "the bundle was written by another version of mxbatch", "upgrade mxbatch, or write the bundle again"),
     Code("MX-M005", "ENGINE_CORRUPT", "a compiled engine in the cache is damaged, and building it again did not help", "empty the engine cache, or choose another --runtime"),
     Code("MX-M006", "RUNTIME_UNUSABLE", "the runtime does not work on this machine", "see `mxbatch doctor`, or --runtime auto"),
+    Code("MX-M007", "GPU_DECODE_UNUSABLE", "radiographs cannot be decoded on this machine's GPU", "see `mxbatch doctor`, or --decode cpu"),
     Code("MX-T001", "NO_LABELS", "the archive says of no specimen whether it is abnormal", "put IMPC's `experiment` table beside it as experiment.csv, or name it: --scores FILE"),
     Code("MX-T002", "NO_POSITIVE", "a class has no abnormal specimen to learn from or to measure on", "bring more specimens, or a taxonomy without the class"),
     Code("MX-T003", "COLONY_IN_BOTH", "an animal line stands on two sides of a split", "keep every colony on one side"),

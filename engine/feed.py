@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,24 @@ from numpy.typing import NDArray
 from mxbatch.engine.decode.contract import InputContract, Limits
 from mxbatch.engine.decode.radiograph import decode, read_bytes
 from mxbatch.engine.errors import EnvironmentFault, RadiographError
+from mxbatch.engine.offload.streams import Stream
 from mxbatch.engine.plan import Radiograph
 
 READ_AHEAD = 4
 """Files that a worker reads, or has read, beside those that it decodes: enough to hide a server's answer, and few
 enough that the bytes of large files do not add up."""
+
+
+class Offload(Protocol):
+    """What decodes on a GPU some of the radiographs (engine/offload). Safe to call from several threads."""
+
+    def take(self, path: str, data: bytes) -> Stream | None:
+        """What of the file `data` goes there; None where the host is to decode it."""
+        ...
+
+    def decode(self, stream: Stream) -> tuple[NDArray[np.uint8] | None, float]:
+        """`uint8[S, S]`, or None where it could not be decoded there; and its share of the decoder's seconds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +55,8 @@ class Loaded:
     """SHA-256 of the file's bytes, in hex; None where they could not be read."""
     read_s: float = 0.0
     decode_s: float = 0.0
+    gpu_s: float = 0.0
+    """Its share of the time that a GPU's decoder worked; the thread that waited for it did nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,34 +68,58 @@ class Loader:
     limits: Limits
     turns: AbstractContextManager[object] = field(default_factory=nullcontext)
     """Held while the bytes of a file keep a core busy; a semaphore where there are more threads than cores."""
+    offload: Offload | None = None
+    """What takes its share of the decoding off the cores."""
 
     def load(self, radiograph: Radiograph) -> Loaded:
         """Never raises for a bad radiograph. Raises EnvironmentFault (MX-E001) when the archive itself is gone."""
-        began = time.perf_counter()
-        checksum = None
-        read_s = decode_s = 0.0
+        spent: defaultdict[str, float] = defaultdict(float)
+        checksum = image = error = None
         try:
-            data = read_bytes(self.root / radiograph.path, self.limits)
-            read_s = time.perf_counter() - began
+            with timed(spent, "read"):
+                data = read_bytes(self.root / radiograph.path, self.limits)
             with self.turns:
-                turn = time.perf_counter()
-                checksum = hashlib.sha256(data).hexdigest()
-                hashed = time.perf_counter()
-                read_s += hashed - turn
-                try:
-                    image = decode(data, self.contract, self.limits).image
-                finally:
-                    decode_s = time.perf_counter() - hashed
-        except RadiographError as error:
+                with timed(spent, "read"):
+                    checksum = hashlib.sha256(data).hexdigest()
+                with timed(spent, "decode"):
+                    stream = self.offload.take(radiograph.path, data) if self.offload else None
+                    if stream is None:
+                        image = decode(data, self.contract, self.limits).image
+            if stream is not None and self.offload is not None:
+                image, spent["gpu"] = self.offload.decode(stream)
+                if image is None:  # the host has the last word, and the words for what is wrong
+                    with self.turns, timed(spent, "decode"):
+                        image = decode(data, self.contract, self.limits).image
+        except RadiographError as refused:
             if checksum is None:
                 require_archive(self.root)
-            return Loaded(error=error, checksum=checksum, read_s=read_s, decode_s=decode_s)
-        return Loaded(image=image, checksum=checksum, read_s=read_s, decode_s=decode_s)
+            error = refused
+        return Loaded(
+            image=image,
+            error=error,
+            checksum=checksum,
+            read_s=spent["read"],
+            decode_s=spent["decode"],
+            gpu_s=spent["gpu"],
+        )
 
 
-def loader_pool(decoders: int) -> tuple[ThreadPoolExecutor, Semaphore]:
-    """Threads to load with, and the turns of a `Loader` that lets `decoders` of them decode at a time."""
-    pool = ThreadPoolExecutor(decoders + READ_AHEAD, thread_name_prefix="load")
+@contextmanager
+def timed(seconds: defaultdict[str, float], stage: str) -> Iterator[None]:
+    """Count what happens within, well or badly, as time of `stage`."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] += time.perf_counter() - started
+
+
+def loader_pool(decoders: int, waiting: int = 0) -> tuple[ThreadPoolExecutor, Semaphore]:
+    """Threads to load with, and the turns of a `Loader` that lets `decoders` of them decode at a time.
+
+    `waiting` are more of them, for radiographs that are with a GPU's decoder.
+    """
+    pool = ThreadPoolExecutor(decoders + READ_AHEAD + waiting, thread_name_prefix="load")
     return pool, Semaphore(decoders)
 
 

@@ -74,6 +74,9 @@ class RunRecord:
     workers: int = 0
     engine: dict[str, Any] = field(default_factory=dict)
     """runtime, precision, batch, device: how its radiographs are encoded, in every session of the run."""
+    decode: dict[str, Any] | None = None
+    """Kind of codestream -> share, engine and measured rates of what a GPU decodes of it, in every session of the run;
+    empty where the host decodes all, null before it is settled."""
     planned: dict[str, int] = field(default_factory=dict)
     """shards, specimens and radiographs of the plan."""
     counts: dict[str, int] = field(default_factory=dict)

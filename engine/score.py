@@ -13,19 +13,17 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from mxbatch import __version__
+from mxbatch.engine.about import versions
 from mxbatch.engine.account import settle
 from mxbatch.engine.archive.index import Archive
 from mxbatch.engine.archive.open import open_archive
 from mxbatch.engine.archive.scan import check_root
 from mxbatch.engine.bundle import Bundle
-from mxbatch.engine.decode.contract import Limits
 from mxbatch.engine.dispatch.fleet import Fleet, open_fleet, untried
 from mxbatch.engine.dispatch.job import Job, Tally
 from mxbatch.engine.dispatch.pool import Patience, run_workers
@@ -36,6 +34,8 @@ from mxbatch.engine.history import read_history
 from mxbatch.engine.ledger import Output, RunRecord
 from mxbatch.engine.machine import Crew, over_budget
 from mxbatch.engine.model_store import resolve_model
+from mxbatch.engine.offload.settle import DecodeWish, require_gpu_decode, settle_offload
+from mxbatch.engine.offload.worker import Share
 from mxbatch.engine.plan import Plan, Selection, ShardSizes, make_plan
 from mxbatch.engine.progress import Display, silent
 from mxbatch.engine.report.report import write_report
@@ -44,13 +44,14 @@ from mxbatch.engine.runtime.prepare import (
     Wish,
     disown,
     engine_cache,
+    known_rate,
     prepare,
     prepare_again,
     require_possible,
 )
 from mxbatch.engine.runtime.speeds import FASTEST
 from mxbatch.engine.settings import AUTO, Settings
-from mxbatch.engine.storage import Place, is_address, require_path
+from mxbatch.engine.storage import Place, absolute, is_address, require_path
 
 SHRUNK = 0.1
 """An archive with less than this share of its former radiographs is not believed."""
@@ -111,7 +112,7 @@ def score(
     except TypeError as error:
         raise UsageError("MX-U001", str(error).replace("Settings.__init__()", "score()")) from None
     require_path(archive)
-    root, output = _folder(archive), Output(out if is_address(out) else _folder(out))
+    root, output = absolute(archive), Output(out if is_address(out) else absolute(out))
     stop = Stop()
     with ExitStack() as stack:
         locked = output.exists and not dry_run
@@ -120,6 +121,7 @@ def score(
         fleet = stack.enter_context(open_fleet(asked, display.note))
         if not fleet.elsewhere:
             require_possible(asked.runtime, asked.precision, fleet.crew.devices[0])
+            require_gpu_decode(asked, fleet.crew.devices[0])
         check_root(root)
         order = _Order(
             asked=asked,
@@ -230,7 +232,7 @@ def _begin(order: _Order, plan: Plan, opened: Archive) -> RunRecord:
         archive_usable=opened.index["code"].null_count,
         started_at=_now().isoformat(),
         planned=_planned(plan),
-        versions=_versions(),
+        versions=versions(),
         host={"name": platform.node(), "cpus": os.cpu_count(), "python": platform.python_version()},
     )
     order.output.begin(record, plan)
@@ -275,6 +277,7 @@ def _run(order: _Order, record: RunRecord, plan: Plan) -> tuple[Tally, float]:
                 left = _left(order.output, record, plan)
                 wish = _wish(order, crew, sum(left.values()))
                 prepared = _prepared(order, record, wish, engines)
+                _settle_decoding(order, record, plan, crew, known_rate(order.bundle, prepared, wish, engines))
                 job = _job(order, record, crew, prepared, engines)
                 try:
                     return _with_workers(order, record, plan, job), time.perf_counter() - started
@@ -319,6 +322,14 @@ def _prepared(order: _Order, record: RunRecord, wish: Wish, engines: Path) -> Pr
     return prepared
 
 
+def _settle_decoding(order: _Order, record: RunRecord, plan: Plan, crew: Crew, model_per_s: float) -> None:
+    """What a GPU decodes of this run; its record says so from now on."""
+    elsewhere = order.fleet.elsewhere
+    wish = DecodeWish(order.asked, order.archive, plan, order.bundle, crew, elsewhere, model_per_s)
+    settle_offload(wish, record, order.display.note)
+    order.output.write_record(record)
+
+
 def _with_workers(order: _Order, record: RunRecord, plan: Plan, job: Job) -> Tally:
     left = _left(order.output, record, plan)
     tally = Tally(plan.radiographs)
@@ -354,7 +365,8 @@ def _job(order: _Order, record: RunRecord, crew: Crew, prepared: Prepared, engin
         engines=engines,
         model_threads=crew.model_threads,
         decode_threads=crew.decode_threads,
-        limits=Limits(max_pixels=order.asked.max_megapixels * 1_000_000),
+        limits=order.asked.limits,
+        offload={kind: Share(**share) for kind, share in (record.decode or {}).items()},
     )
 
 
@@ -379,22 +391,6 @@ def _planned(plan: Plan | None) -> dict[str, int]:
     if plan is None:
         return {"shards": 0, "specimens": 0, "radiographs": 0}
     return {"shards": len(plan.sizes), "specimens": plan.specimens, "radiographs": plan.radiographs}
-
-
-def _versions() -> dict[str, str]:
-    """Read from the installed packages' metadata, which costs no import."""
-    names = ("torch", "timm", "numpy", "pyarrow", "simplejpeg", "pillow", "pydicom")
-    return {"mxbatch": __version__, **{name: version(name) for name in names}}
-
-
-def _folder(path: Path | str) -> Path:
-    """Absolute, without `..`, in the one spelling under which runs remember it."""
-    try:
-        folder = os.path.abspath(Path(path).expanduser())
-        folder.encode()
-    except (RuntimeError, UnicodeEncodeError) as error:  # no such home; bytes that no table can hold
-        raise UsageError("MX-U001", f"no usable path ({error})", path=ascii(str(path))) from None
-    return Path(folder)
 
 
 def _now() -> datetime:

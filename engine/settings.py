@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+from mxbatch.engine.decode.contract import Limits
 from mxbatch.engine.errors import UsageError
 from mxbatch.engine.machine import WORKER_BYTES
 from mxbatch.engine.runtime.encoder import PRECISIONS
 from mxbatch.engine.runtime.scorer import RUNTIMES
 
 DEVICES = ("auto", "cpu", "cuda")
+WAYS = ("auto", "cpu", "gpu")
+"""Of decoding."""
 AUTO = "auto"
 
 
@@ -32,6 +35,8 @@ class Settings:
     """One of `PRECISIONS`; None lets the runtime decide."""
     batch: int | str | None = None
     """Radiographs per call of the encoder; None lets the device decide, `auto` tries sizes once."""
+    decode: str = AUTO
+    """One of `WAYS`: `cpu` decodes on the host, `gpu` all that a GPU can there, `auto` divides it as measured."""
     since: str | None = None
     """A day, YYYY-MM-DD: only specimens examined on or after it."""
     limit: int | None = None
@@ -64,6 +69,10 @@ class Settings:
     def worker_bytes(self) -> int:
         return max(1, round(self.worker_memory * 1e9))
 
+    @property
+    def limits(self) -> Limits:
+        return Limits(max_pixels=self.max_megapixels * 1_000_000)
+
     def __post_init__(self) -> None:
         if isinstance(self.batch, str) and self.batch != AUTO:
             raise UsageError("MX-U001", f"batch must be a number or {AUTO}, got {self.batch!r}")
@@ -90,6 +99,7 @@ class Settings:
         for name, value, known in (
             ("runtime", self.runtime, (AUTO, *RUNTIMES)),
             ("precision", self.precision, (None, *PRECISIONS)),
+            ("decode", self.decode, WAYS),
         ):
             if value not in known:
                 names = ", ".join(filter(None, known))

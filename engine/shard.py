@@ -8,11 +8,9 @@ per specimen. Batches never reach beyond the shard, so what is in them follows f
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,13 +19,14 @@ from numpy.typing import NDArray
 
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.errors import RadiographError
-from mxbatch.engine.feed import Loaded, Loader, load_ahead
+from mxbatch.engine.feed import Loaded, Loader, load_ahead, timed
 from mxbatch.engine.plan import Radiograph, Shard
 from mxbatch.engine.rows import Outcome, calls_table, quarantine_table
 from mxbatch.engine.runtime.scorer import Features, Scorer
 
-STAGES = ("read", "decode", "wait", "encode", "fuse", "write")
-"""Read and decode are the loader threads' time, the others the model thread's; wait is neither's work."""
+STAGES = ("read", "decode", "decode_gpu", "wait", "encode", "fuse", "write")
+"""Read and decode are the loader threads' time, decode_gpu a GPU's decoder's, the others the model thread's; wait is
+nobody's work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +90,8 @@ def score_shard(shard: Shard, engine: Engine, watch: Watch | None = None) -> Par
     for row, ((outcome, radiograph), one) in enumerate(zip(wanted, loaded, strict=True)):
         seconds["read"] += one.read_s
         seconds["decode"] += one.decode_s
+        if one.gpu_s:
+            seconds["decode_gpu"] += one.gpu_s
         if outcome.accept(radiograph, one, row) and one.image is not None:
             batch_BSS[len(rows)] = one.image
             rows.append(row)
@@ -148,13 +149,6 @@ def _fuse(
             views_NT[n, t] = recipe.view_index(token.view)
             mask_NT[n, t] = True
     return engine.scorer.fuse(features_NTD, views_NT, mask_NT)
-
-
-@contextmanager
-def timed(seconds: defaultdict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[stage] += time.perf_counter() - started
 
 
 def _timed_iter(items: Iterator[Loaded], seconds: defaultdict[str, float]) -> Iterator[Loaded]:

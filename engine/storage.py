@@ -90,6 +90,16 @@ def require_path(place: Place) -> None:
         raise UsageError("MX-U001", f"{found[1]}: cannot be used here", fix=fix)
 
 
+def absolute(path: Path | str) -> Path:
+    """Absolute, without `..`, in the one spelling under which runs remember it."""
+    try:
+        folder = os.path.abspath(Path(path).expanduser())
+        folder.encode()
+    except (RuntimeError, UnicodeEncodeError) as error:  # no such home; bytes that no table can hold
+        raise UsageError("MX-U001", f"no usable path ({error})", path=ascii(str(path))) from None
+    return Path(folder)
+
+
 def within(root: Place, name: str) -> Place:
     """The place called `name` in `root`."""
     return root / name if isinstance(root, Path) else f"{root}/{name}"

@@ -74,6 +74,13 @@ def calls(logits_NK: Tensor, rules: CallRules) -> tuple[Tensor, Tensor]:
     return calls_plainly(logits_NK, rules)
 
 
+def path_probabilities(logits_NK: Tensor, rules: CallRules) -> Tensor:
+    """The probabilities of `calls` alone, `float32[N, K]`: of the twin only the half that gives them is run."""
+    if triton_serves(logits_NK.device):
+        return calls(logits_NK, rules)[0]
+    return probabilities(logits_NK, rules.parents, rules.scale_K, rules.bias_K, conditional=rules.conditional)
+
+
 def calls_plainly(logits_NK: Tensor, rules: CallRules) -> tuple[Tensor, Tensor]:
     """The twin, in torch."""
     p_NK = probabilities(logits_NK, rules.parents, rules.scale_K, rules.bias_K, conditional=rules.conditional)

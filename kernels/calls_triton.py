@@ -28,24 +28,26 @@ def calls_on_gpu(logits_NK: Tensor, rules: CallRules) -> tuple[Tensor, Tensor]:
     p_NK = torch.empty(specimens, nodes, device=logits_NK.device)
     packed_NW = torch.empty(specimens, words, dtype=torch.int32, device=logits_NK.device)
     if specimens and nodes:
-        _calls[(triton.cdiv(specimens, SPECIMENS), words)](
-            logits_NK.contiguous(),
-            rules.path_DK,
-            rules.scale_K,
-            rules.bias_K,
-            rules.normal_below_K,
-            rules.abnormal_from_K,
-            p_NK,
-            packed_NW,
-            specimens,
-            nodes,
-            len(rules.path_DK),
-            words,
-            CONDITIONAL=rules.conditional,
-            SPECIMENS=SPECIMENS,
-            PER_WORD=PER_WORD,
-            UNSCORED=UNSCORED,
-        )
+        # Triton launches on the current device
+        with torch.cuda.device_of(logits_NK):  # type: ignore[no-untyped-call]
+            _calls[(triton.cdiv(specimens, SPECIMENS), words)](
+                logits_NK.contiguous(),
+                rules.path_DK,
+                rules.scale_K,
+                rules.bias_K,
+                rules.normal_below_K,
+                rules.abnormal_from_K,
+                p_NK,
+                packed_NW,
+                specimens,
+                nodes,
+                len(rules.path_DK),
+                words,
+                CONDITIONAL=rules.conditional,
+                SPECIMENS=SPECIMENS,
+                PER_WORD=PER_WORD,
+                UNSCORED=UNSCORED,
+            )
     return p_NK, packed_NW
 
 

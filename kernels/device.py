@@ -7,6 +7,7 @@ everybody expects there and nobody is told. A GPU without Triton is a surprise: 
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from functools import cache
 from importlib.util import find_spec
@@ -34,6 +35,8 @@ def _hindrance(kind: str) -> str | None:
         return f"the kernels are written for CUDA devices, and this one is {kind}"
     if find_spec("triton") is None:
         return "Triton is not installed"
+    if "CC" not in os.environ and not any(map(shutil.which, ("gcc", "clang"))):
+        return "Triton needs a C compiler to launch its kernels (apt-get install gcc)"
     return None
 
 

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mxbatch.kernels.calls import CallRules, calls, calls_plainly, unpack
+from mxbatch.engine.models.backbones import build_backbone
+from mxbatch.engine.models.hierarchical import Encoder
+from mxbatch.engine.models.recipe import Backbone
+from mxbatch.engine.runtime.fused import shapes, with_kernel
+from mxbatch.engine.runtime.golden import golden_images
+from mxbatch.engine.runtime.layers import in_precision
+from mxbatch.kernels.calls import CallRules, calls, calls_plainly, path_probabilities, unpack
 from mxbatch.kernels.device import interpreted, triton_serves
 from mxbatch.kernels.dwnorm import DepthwiseNorm, dwnorm_plainly
 from mxbatch.kernels.prepare import Normalise, Picture, prepare, prepare_plainly
@@ -86,6 +92,7 @@ def test_calls_of_the_whole_tree_are_those_of_the_twin(device: torch.device, con
     p_NK, packed_NW = calls(logits.to(device), how)
     plain_NK, plain_NW = calls_plainly(logits.to(device), how)
     torch.testing.assert_close(p_NK, plain_NK, equal_nan=True)
+    assert torch.equal(path_probabilities(logits.to(device), how).nan_to_num(-1), p_NK.nan_to_num(-1))
     near = torch.zeros_like(p_NK, dtype=torch.bool)
     for threshold_K in (how.normal_below_K, how.abnormal_from_K):
         near |= (plain_NK - threshold_K).abs() < 1e-5
@@ -118,3 +125,19 @@ def test_convolution_and_norm_are_the_twins_to_the_last_bits_of_their_type(
     assert found.is_contiguous(memory_format=torch.channels_last)
     step = {torch.float32: 2e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}[dtype]
     torch.testing.assert_close(found.float(), plain.float(), rtol=step, atol=step)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", 1e-4), ("bfloat16", 0.05)])
+def test_an_encoder_with_the_kernel_in_it_computes_the_same_features(
+    device: torch.device, precision: str, allowed: float
+) -> None:
+    torch.manual_seed(0)
+    recipe = Backbone(name="convnext_tiny", settings={"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]})
+    encoder = in_precision(Encoder(build_backbone(recipe)).eval(), precision)
+    encoder = encoder.to(device, memory_format=torch.channels_last)
+    fused = with_kernel(encoder, list(shapes(encoder, 32, 1)))
+    assert sum(isinstance(module, DepthwiseNorm) for module in fused.modules()) == 4
+    images = torch.from_numpy(golden_images(32))[:2, None].to(device)
+    with torch.inference_mode():
+        found, plain = fused(images), encoder(images)
+    assert (found - plain).abs().max() <= allowed * plain.abs().max()

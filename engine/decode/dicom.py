@@ -88,8 +88,8 @@ class Geometry:
             raise Refused(Kind.UNSUPPORTED, "colour of one bit per sample")
 
 
-def read_dicom(data: bytes, contract: InputContract, limits: Limits) -> Plane:
-    """Grey or colour of the first frame, MONOCHROME1 not yet inverted."""
+def describe(data: bytes, limits: Limits) -> tuple[DataSet, Geometry, int]:
+    """The data set, what it says of its pixels, and the tag under which they are; all that a header can tell."""
     dataset = read_elements(data, _WANTED, frozenset(_PIXELS), limits)
     tag = next((tag for tag in _PIXELS if tag in dataset.values), None)
     geometry = Geometry.of(dataset)
@@ -98,6 +98,12 @@ def read_dicom(data: bytes, contract: InputContract, limits: Limits) -> Plane:
             raise Refused(Kind.TRUNCATED, "the header describes an image, but no pixels follow")
         raise Refused(Kind.NO_PIXELS, "it holds no pixel data (a plan, a report, a directory)")
     geometry.check(limits)
+    return dataset, geometry, tag
+
+
+def read_dicom(data: bytes, contract: InputContract, limits: Limits) -> Plane:
+    """Grey or colour of the first frame, MONOCHROME1 not yet inverted."""
+    dataset, geometry, tag = describe(data, limits)
     value = dataset.values[tag]
     if value.fragments is None:
         return _native(value, dataset, geometry, _PIXELS[tag])

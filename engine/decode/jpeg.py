@@ -78,13 +78,13 @@ def read_jpeg(data: bytes, contract: InputContract, limits: Limits) -> Plane:
         raise Refused(Kind.CORRUPT, f"a progressive file of more than {_MAX_SCANS} scans")
     if frame.precision > 8:
         return Plane(deep_jpeg(data, frame), frame.width, frame.height)
-    factor = _scale(frame, contract)
+    factor = scale_of(frame, contract)
     return Plane(
         (_luma(data, -(-frame.height // factor), -(-frame.width // factor)),), frame.width, frame.height
     )
 
 
-def _scale(frame: Frame, contract: InputContract) -> int:
+def scale_of(frame: Frame, contract: InputContract) -> int:
     """The largest of 8, 4, 2 and 1 that keeps the longest side at S or more.
 
     Lossless streams do not scale.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mxbatch.engine.decode.contract import Limits
 from mxbatch.engine.errors import MxbatchError
+from mxbatch.engine.offload.worker import Share
 
 HEARTBEAT_S = 2.0
 
@@ -32,6 +33,8 @@ class Job:
     model_threads: int
     decode_threads: int
     limits: Limits
+    offload: Mapping[str, Share] = field(default_factory=dict)
+    """Kind of codestream -> what of it a GPU decodes; the host decodes the rest."""
 
 
 @dataclass(frozen=True, slots=True)

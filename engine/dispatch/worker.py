@@ -77,14 +77,15 @@ class _Line:
 
 def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
     from mxbatch.engine.bundle import read_bundle
-    from mxbatch.engine.feed import Loader, loader_pool
+    from mxbatch.engine.feed import Loader, loader_pool, timed
     from mxbatch.engine.ledger import Output
     from mxbatch.engine.machine import peak_bytes
+    from mxbatch.engine.offload.worker import WAITING, open_offload
     from mxbatch.engine.runtime.cache import engines_folder
     from mxbatch.engine.runtime.encoder import EngineSpec
     from mxbatch.engine.runtime.scorer import open_scorer, runtime_named
     from mxbatch.engine.runtime.speeds import remember_fitting
-    from mxbatch.engine.shard import Engine, Watch, score_shard, timed
+    from mxbatch.engine.shard import Engine, Watch, score_shard
 
     started = time.perf_counter()
     job: Job = inbox.get()
@@ -108,8 +109,10 @@ def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
     )
     if scorer.batch < job.batch:
         remember_fitting(engines, bundle, runtime, spec, scorer.batch)
-    pool, turns = loader_pool(job.decode_threads)
-    loader = Loader(root=job.archive, contract=bundle.recipe.input, limits=job.limits, turns=turns)
+    contract = bundle.recipe.input
+    offload = open_offload(job.offload, contract, job.limits, job.device)
+    pool, turns = loader_pool(job.decode_threads, WAITING if offload else 0)
+    loader = Loader(root=job.archive, contract=contract, limits=job.limits, turns=turns, offload=offload)
     line.say(Ready(time.perf_counter() - started, scorer.name))
     with pool:
         engine = Engine(bundle=bundle, scorer=scorer, loader=loader, pool=pool, run_id=job.run_id)

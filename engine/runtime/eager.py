@@ -1,7 +1,8 @@
 """The reference runtime: plain torch, nothing fused, nothing reordered. Slow and right.
 
 In float32 its golden numbers are the ones in every bundle, and the other runtimes are measured against it. In
-bfloat16 and float16 it is the plain twin of what compilers make of the same rewritten encoder.
+bfloat16 and float16 it is the plain twin of what compilers make of the same rewritten encoder. So it takes no kernel of
+ours on a GPU, even where one would be faster: whoever wants speed takes a compiled runtime.
 """
 
 # B radiographs · S side · D features

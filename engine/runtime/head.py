@@ -1,7 +1,7 @@
 """The head of a bundle in plain float32: the half of every runtime that is never compiled.
 
 It takes a thousandth of the encoder's time. So it stays the same code with the same bits, whatever computed the
-features.
+features. From its logits on, the whole tree is one kernel on a GPU and its plain twin elsewhere (kernels/calls.py).
 """
 
 # F specimens · T radiographs per specimen · D features · K nodes
@@ -20,7 +20,7 @@ from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.bundle_files import WEIGHTS
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError
 from mxbatch.engine.models.hierarchical import HierarchicalHead, build_head
-from mxbatch.kernels.tree import probabilities
+from mxbatch.kernels.calls import CallRules, path_probabilities
 
 FUSE_CHUNK = 64
 """Specimens per call; a rest is padded, so that all matrix products have one shape."""
@@ -35,10 +35,7 @@ class FusionHead:
         self.device = device
         self.head = load_head(bundle).to(device)
         self.feature_dim = self.head.state_dict()[_NORM].shape[1]
-        self.parents = bundle.taxonomy.parents
-        self.conditional = bundle.recipe.head.conditional
-        self.scale_K = torch.tensor(bundle.calibration.scale, device=device)
-        self.bias_K = torch.tensor(bundle.calibration.bias, device=device)
+        self.rules = rules_of(bundle, device)
         self.radiographs = bundle.recipe.max_radiographs
 
     def fuse(
@@ -50,7 +47,7 @@ class FusionHead:
             raise ValueError(f"the model looks at {self.radiographs} radiographs per specimen, got {given}")
         rows = [slice(at, at + FUSE_CHUNK) for at in range(0, count, FUSE_CHUNK)]
         blocks = [self._fuse_chunk(features[row], view_ids[row], mask[row]) for row in rows]
-        return np.concatenate(blocks) if blocks else np.empty((0, len(self.parents)), np.float32)
+        return np.concatenate(blocks) if blocks else np.empty((0, len(self.rules.parents)), np.float32)
 
     def _fuse_chunk(
         self, features: NDArray[np.float32], view_ids: NDArray[np.int64], mask: NDArray[np.bool_]
@@ -65,11 +62,24 @@ class FusionHead:
         mask_FT[:count, :given] = torch.tensor(mask)
         with plain_float32():
             logits_FK = self.head(*(part.to(self.device) for part in (features_FTD, view_ids_FT, mask_FT)))
-            probabilities_FK = probabilities(
-                logits_FK, self.parents, self.scale_K, self.bias_K, conditional=self.conditional
-            )
+            probabilities_FK = path_probabilities(logits_FK, self.rules)
         result: NDArray[np.float32] = probabilities_FK[:count].float().cpu().numpy()
         return result
+
+
+def rules_of(bundle: Bundle, device: torch.device) -> CallRules:
+    """What the bundle says of its logits, on `device`."""
+    calibration, thresholds = bundle.calibration, bundle.thresholds
+    numbers = (calibration.scale, calibration.bias, thresholds.normal_below, thresholds.abnormal_from)
+    scale_K, bias_K, low_K, high_K = (torch.tensor(each, device=device) for each in numbers)
+    return CallRules(
+        parents=tuple(bundle.taxonomy.parents),
+        scale_K=scale_K,
+        bias_K=bias_K,
+        normal_below_K=low_K,
+        abnormal_from_K=high_K,
+        conditional=bundle.recipe.head.conditional,
+    )
 
 
 def load_head(bundle: Bundle) -> HierarchicalHead:

@@ -185,6 +185,13 @@ def disown(bundle: Bundle, failed: Prepared, wish: Wish, engines: Path, error: E
     return True
 
 
+def known_rate(bundle: Bundle, prepared: Prepared, wish: Wish, engines: Path) -> float:
+    """Radiographs per second of one worker, as measured on this machine; 0 where nobody has measured."""
+    spec = EngineSpec(device=wish.device, precision=prepared.precision, batch=wish.batch)
+    trial = recall(engines, bundle, RUNTIMES[prepared.runtime], spec)
+    return trial.rate if trial else 0.0
+
+
 class _Workshop:
     """Knows what is known of every runtime, and tries what is not."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mxbatch.engine.calls import Thresholds, decide
 from mxbatch.engine.taxonomy import read_taxonomy
-from mxbatch.kernels.calls import CallRules, calls, pack, paths_from_root, unpack
+from mxbatch.kernels.calls import CallRules, calls, pack, path_probabilities, paths_from_root, unpack
 from mxbatch.kernels.tree import probabilities
 
 TAXONOMY = read_taxonomy()
@@ -42,6 +42,9 @@ def test_probabilities_and_calls_are_those_of_the_engine(
     p_NK, packed_NW = calls(torch.from_numpy(logits), rules)
     expected = probabilities(torch.from_numpy(logits), TAXONOMY.parents, scale, bias, conditional=conditional)
     assert torch.equal(p_NK.nan_to_num(-1), expected.nan_to_num(-1))
+    assert torch.equal(
+        path_probabilities(torch.from_numpy(logits), rules).nan_to_num(-1), p_NK.nan_to_num(-1)
+    )
     assert np.array_equal(unpack(packed_NW, K).numpy(), decide(p_NK.numpy(), thresholds, TAXONOMY))
 
 

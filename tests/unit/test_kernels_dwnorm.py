@@ -66,6 +66,17 @@ def test_a_gpu_without_triton_is_told_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert not device_module.triton_serves(gpu)  # a second warning would fail this test
 
 
+def test_a_gpu_without_a_c_compiler_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton builds a launcher for each kernel: without a compiler the first launch would raise."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(device_module.shutil, "which", lambda name: None)
+    device_module._say.cache_clear()
+    with pytest.warns(RuntimeWarning, match="Triton needs a C compiler"):
+        assert not device_module.triton_serves(torch.device("cuda"))
+    monkeypatch.setenv("CC", "cc")
+    assert device_module.triton_serves(torch.device("cuda"))
+
+
 def test_on_a_cpu_the_twin_serves_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert not device_module.triton_serves(CPU)
