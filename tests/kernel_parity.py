@@ -135,7 +135,7 @@ def test_an_encoder_with_the_kernel_in_it_computes_the_same_features(
     recipe = Backbone(name="convnext_tiny", settings={"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]})
     encoder = in_precision(Encoder(build_backbone(recipe)).eval(), precision)
     encoder = encoder.to(device, memory_format=torch.channels_last)
-    fused = with_kernel(encoder, list(shapes(encoder, 32, 1)))
+    fused = with_kernel(encoder, list(sites(encoder, 32, 1)))
     assert sum(isinstance(module, DepthwiseNorm) for module in fused.modules()) == 4
     images = torch.from_numpy(golden_images(32))[:2, None].to(device)
     with torch.inference_mode():

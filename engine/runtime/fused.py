@@ -106,7 +106,13 @@ def fused_where_faster(
         return encoder
     won = winners(found, races)
     record = [
-        {"shape": shape, "type": _word(dtype), "fused_ms": each.fused_ms, "torch_ms": each.torch_ms, "used": each.won}
+        {
+            "shape": shape,
+            "type": _word(dtype),
+            "fused_ms": each.fused_ms,
+            "torch_ms": each.torch_ms,
+            "used": each.won,
+        }
         for (shape, dtype), each in races.items()
     ]
     (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")

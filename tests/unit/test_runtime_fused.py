@@ -126,7 +126,13 @@ def test_every_shape_is_raced_once_and_what_came_of_it_is_told_and_kept(tmp_path
     assert asked[0] == (LARGE, F32, torch.device("cuda:0"))
     kept = json.loads((tmp_path / RECORD).read_text())
     assert [race["used"] for race in kept] == [True, False, False, False]
-    assert kept[0] == {"shape": list(LARGE), "type": "float32", "fused_ms": 1.0, "torch_ms": 2.0, "used": True}
+    assert kept[0] == {
+        "shape": list(LARGE),
+        "type": "float32",
+        "fused_ms": 1.0,
+        "torch_ms": 2.0,
+        "used": True,
+    }
     assert notes == [
         "the kernel dwnorm is used for 1 of 4 shapes (times as fast as torch: 16x16x8 float32 2.00, "
         "8x8x16 float32 0.50, 4x4x24 float32 0.50, 2x2x32 float32 0.50)"
