@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mxbatch.engine.models.backbones import build_backbone
 from mxbatch.engine.models.hierarchical import Encoder
 from mxbatch.engine.models.recipe import Backbone
-from mxbatch.engine.runtime.fused import shapes, with_kernel
+from mxbatch.engine.runtime.fused import sites, with_kernel
 from mxbatch.engine.runtime.golden import golden_images
 from mxbatch.engine.runtime.layers import in_precision
 from mxbatch.kernels.calls import CallRules, calls, calls_plainly, path_probabilities, unpack
