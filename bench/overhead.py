@@ -204,7 +204,7 @@ def begin(born: float, **order: Any) -> dict[str, float]:
     clock["first worker"] = display.startup_s
     processor["first worker"] = (workers.ru_utime + workers.ru_stime) / display.workers
     whole_s, own_s = display.ready_at - born, time.process_time()
-    found = {}
+    found: dict[str, float] = {}
     for name in ("imports", *STEPS.values(), "first worker"):
         found |= {name: clock[name], name + PROCESSOR: processor[name]}
     steps_s, processor_s = sum(clock.values()), sum(processor.values())
@@ -255,7 +255,8 @@ class _UntilReady:
 
 def main(words: str) -> None:
     order = json.loads(words)
-    found = {"hot": hot, "begin": begin}[order.pop("step")](**order)
+    steps: dict[str, Callable[..., dict[str, float]]] = {"hot": hot, "begin": begin}
+    found = steps[order.pop("step")](**order)
     sys.stdout.write(json.dumps(found) + "\n")
 
 
