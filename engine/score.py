@@ -97,12 +97,11 @@ def score(
 ) -> Summary:
     """Score an archive: a row of calls per specimen under `out`, bad radiographs in its quarantine.
 
-    `out` is a folder, or `s3://BUCKET/PREFIX` as text.
-    `model` is a bundle's folder, `reference` for the model that comes along and learned from phantoms, or `untrained`
-    for an example whose calls mean nothing; None takes `MXBATCH_MODEL` from the environment, else the reference.
-    `settings` are the fields of `Settings`. A run that was interrupted in `out` is finished first; then what is new
-    or changed is planned and scored.
-    With `dry_run` nothing is written.
+    `out` is a folder, or `s3://BUCKET/PREFIX` as text. `model` is a bundle's folder, `reference` for the model that
+    comes along and learned from phantoms, or `untrained` for an example whose calls mean nothing; None takes
+    `MXBATCH_MODEL` from the environment, else the reference. `settings` are the fields of `Settings`. A run that was
+    interrupted in `out` is finished first; then what is new or changed is planned and scored. With `dry_run` nothing
+    is written.
 
     Raises UsageError, EnvironmentFault, OutputLocked or Interrupted. A mistake writes nothing, and a run that ends
     before its first shard is committed leaves no record, unless its workers left words in their log.
