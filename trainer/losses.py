@@ -79,11 +79,15 @@ def level_sums(costs_NK: Tensor, counts_NK: Tensor, levels: Sequence[Sequence[in
     return sums_L, torch.stack([counts_NK[:, list(nodes)].sum() for nodes in levels]).float()
 
 
-def question_sum(logits_NQ: Tensor, answers_NQ: Tensor) -> tuple[Tensor, Tensor]:
-    """-log p of the answers that were given, summed, and of how many specimens there are any; 0-dim float32 each."""
+def question_sum(logits_NQ: Tensor, answers_NQ: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p of the answers that were given, summed with each row's weight, and of how many rows there are any.
+
+    0-dim float32 each.
+    """
     given_NQ = ~answers_NQ.isnan()
     cost_NQ = F.binary_cross_entropy_with_logits(logits_NQ, answers_NQ.nan_to_num(), reduction="none")
-    return torch.where(given_NQ, cost_NQ, torch.zeros_like(cost_NQ)).sum(), given_NQ.any(dim=1).sum().float()
+    cost_NQ = torch.where(given_NQ, weight_N[:, None] * cost_NQ, torch.zeros_like(cost_NQ))
+    return cost_NQ.sum(), given_NQ.any(dim=1).sum().float()
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:

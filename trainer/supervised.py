@@ -4,7 +4,7 @@ Which of the model's parts learn, and how fast, is decided here; the steps thems
 """
 
 # N specimens · T radiographs per specimen · K nodes · Q questions · S side
-# P parts of the loss: one per level, and one of questions
+# P parts of the loss: one per level, and one of questions · A radiographs that are shown alone, too
 
 from __future__ import annotations
 
@@ -56,13 +56,35 @@ class Answers(nn.Module):
         answers_NQ: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Sums and counts per part of the loss, `float32[P]` each. `answers_NQ` is NaN where nobody said."""
-        logits_NK, questions_NQ = self.model.answer(images_NT1SS, view_ids_NT, mask_NT)
-        weight_K = cast("Tensor", self.positive_weight_K)
-        costs_NK = answer_costs(logits_NK, labels_NK, weight_K, self.table.loss)
-        sums_P, counts_P = level_sums(costs_NK, counts_NK, self.levels)
+        features_NTD = self.model.features(images_NT1SS, mask_NT)
+        known = (labels_NK, counts_NK, answers_NQ)
+        given = self.model.answer(features_NTD, view_ids_NT, mask_NT)
+        ones_N = torch.ones_like(labels_NK[:, 0])
+        sums_P, counts_P = self._costs(given, known, ones_N)
+        alone_NT = mask_NT & (mask_NT.sum(dim=1, keepdim=True) > 1)
+        if self.table.each_alone and alone_NT.any():
+            of_A = alone_NT.nonzero()[:, 0]
+            given = self.model.answer(
+                features_NTD[alone_NT][:, None], view_ids_NT[alone_NT][:, None], alone_NT[alone_NT][:, None]
+            )
+            weight_A = 1 / mask_NT.sum(dim=1)[of_A].float()
+            sums_P = (
+                sums_P
+                + self.table.each_alone * self._costs(given, [part[of_A] for part in known], weight_A)[0]
+            )
+        return sums_P, counts_P
+
+    def _costs(
+        self, given: tuple[Tensor, Tensor | None], known: Sequence[Tensor], weight_N: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Of what the model says, given what is known: sums, in which each row has its weight, and counts."""
+        logits_NK, questions_NQ = given
+        labels_NK, counts_NK, answers_NQ = known
+        costs_NK = answer_costs(logits_NK, labels_NK, cast("Tensor", self.positive_weight_K), self.table.loss)
+        sums_P, counts_P = level_sums(weight_N[:, None] * costs_NK, counts_NK, self.levels)
         if questions_NQ is None:
             return sums_P, counts_P
-        sum_, count = question_sum(questions_NQ, answers_NQ)
+        sum_, count = question_sum(questions_NQ, answers_NQ, weight_N)
         share = self.table.questions
         return torch.cat([sums_P, share * sum_[None]]), torch.cat([counts_P, count[None]])
 

@@ -185,6 +185,12 @@ class Training:
 
     A missing view then degrades and does not break; but a finding that shows in one view alone goes with it.
     """
+    each_alone: float = 0.0
+    """What answers cost that are given from one radiograph alone, next to those from all of a specimen's.
+
+    What one view shows plainly is not looked for in the others: `dv` alone, learned alone, told joints and digits
+    better than `dv` among six views did. With this every radiograph is asked for all that it shows.
+    """
     ema_decay: float = 0.998
     """The trained weights are a running mean that forgets by this factor per step; 0: the last ones."""
     clip_norm: float = 1.0
@@ -218,6 +224,7 @@ class Training:
         _within(self.warmup, 0, 1, "warmup")
         _within(self.balance, 0, 1, "balance")
         _within(self.view_dropout, 0, 0.95, "view_dropout")
+        _at_least(self.each_alone, 0, "each_alone")
         _within(self.ema_decay, 0, 0.99999, "ema_decay")
         _positive(self.clip_norm, "clip_norm")
         _one_of(self.precision, PRECISIONS, "precision")

@@ -209,20 +209,24 @@ class HierarchicalModel(nn.Module):
         self.feature_dim = feature_dim
 
     def forward(self, images_NT1SS: Tensor, view_ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        """Logits `float32[N, K]` of `uint8[N, T, 1, S, S]`; masked pictures are not encoded at all.
+        """Logits `float32[N, K]` of `uint8[N, T, 1, S, S]`."""
+        return self.answer(self.features(images_NT1SS, mask_NT), view_ids_NT, mask_NT)[0]
 
-        Under autocast only the encoder computes in less than float32, as when it scores.
-        """
-        return self.answer(images_NT1SS, view_ids_NT, mask_NT)[0]
+    def features(self, images_NT1SS: Tensor, mask_NT: Tensor) -> Tensor:
+        """`float32[N, T, D]` of `uint8[N, T, 1, S, S]`; masked pictures are not encoded at all, theirs are 0."""
+        encoded_BD = self.encoder(images_NT1SS[mask_NT]).float()
+        features_NTD = encoded_BD.new_zeros(*mask_NT.shape, self.feature_dim)
+        features_NTD[mask_NT] = encoded_BD
+        return features_NTD
 
     def answer(
-        self, images_NT1SS: Tensor, view_ids_NT: Tensor, mask_NT: Tensor
+        self, features_NTD: Tensor, view_ids_NT: Tensor, mask_NT: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """`forward`, and the logits of the taxonomy's questions, where the recipe has them learned."""
-        encoded_BD = self.encoder(images_NT1SS[mask_NT]).float()
-        with torch.autocast(encoded_BD.device.type, enabled=False):
-            features_NTD = encoded_BD.new_zeros(*mask_NT.shape, self.feature_dim)
-            features_NTD[mask_NT] = encoded_BD
+        """The head's logits, and those of the taxonomy's questions, where the recipe has them learned.
+
+        In float32 also under autocast, as when it scores: only the encoder computes in less.
+        """
+        with torch.autocast(features_NTD.device.type, enabled=False):
             return self.head.answer(features_NTD, view_ids_NT, mask_NT)
 
 

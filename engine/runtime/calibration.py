@@ -69,14 +69,15 @@ def read_sample(bundle: Bundle, archive: Path, note: Note) -> Sample:
     columns = ("path", "view", "size", "mtime_ns", "code")
     rows = [row for row in opened.index.select(columns).to_pylist() if row["code"] is None]
     loader = Loader(root=opened.root, contract=bundle.recipe.input, limits=Limits())
-    pictures, views, known = [], [], set[str | None]()
+    pictures: list[NDArray[np.uint8]] = []
+    views: list[int] = []
+    known: set[str | None] = set()
     for number in np.random.default_rng(0).permutation(len(rows)):
         if len(pictures) == SEEN + HELD_OUT:
             break
         loaded = loader.load(Radiograph(**rows[number]))
-        if (
-            loaded.image is not None and loaded.checksum not in known
-        ):  # a copy would judge what it was taken for
+        # a copy of one that was calibrated on would judge what it was taken for
+        if loaded.image is not None and loaded.checksum not in known:
             known.add(loaded.checksum)
             pictures.append(loaded.image)
             views.append(bundle.recipe.view_index(rows[number]["view"]))

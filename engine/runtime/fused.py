@@ -52,7 +52,7 @@ def sites(encoder: Encoder, side: int, batch: int) -> dict[str, Site]:
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def see(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            _, channels, height, width = given[0].shape
+            channels, height, width = given[0].shape[1:]
             found[name] = ((batch, channels, height, width), given[0].dtype)
 
         return see

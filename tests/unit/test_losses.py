@@ -125,8 +125,11 @@ def test_sums_and_counts_are_per_level_and_take_only_what_counts() -> None:
 def test_questions_cost_what_was_answered_and_count_specimens_of_whom_anything_was() -> None:
     logits = torch.zeros(3, 2)
     answers = torch.tensor([[1.0, 0.0], [NAN, 1.0], [NAN, NAN]])
-    cost, count = question_sum(logits, answers)
+    cost, count = question_sum(logits, answers, ones(3))
     assert cost.item() == pytest.approx(3 * np.log(2))
+    assert count.item() == 2
+    half, count = question_sum(logits, answers, torch.tensor([0.5, 1.0, 1.0]))
+    assert half.item() == pytest.approx(2 * np.log(2))
     assert count.item() == 2
 
 
