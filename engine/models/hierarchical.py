@@ -215,7 +215,7 @@ class HierarchicalModel(nn.Module):
     def features(self, images_NT1SS: Tensor, mask_NT: Tensor) -> Tensor:
         """`float32[N, T, D]` of `uint8[N, T, 1, S, S]`; masked pictures are not encoded at all, theirs are 0."""
         encoded_BD = self.encoder(images_NT1SS[mask_NT]).float()
-        features_NTD = encoded_BD.new_zeros(*mask_NT.shape, self.feature_dim)
+        features_NTD: Tensor = encoded_BD.new_zeros(*mask_NT.shape, self.feature_dim)
         features_NTD[mask_NT] = encoded_BD
         return features_NTD
 
