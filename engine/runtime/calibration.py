@@ -69,7 +69,8 @@ def read_sample(bundle: Bundle, archive: Path, note: Note) -> Sample:
     columns = ("path", "view", "size", "mtime_ns", "code")
     rows = [row for row in opened.index.select(columns).to_pylist() if row["code"] is None]
     loader = Loader(root=opened.root, contract=bundle.recipe.input, limits=Limits())
-    pictures, views, known = [], [], set[str | None]()
+    pictures, views = list[NDArray[np.uint8]](), list[int]()
+    known = set[str | None]()
     for number in np.random.default_rng(0).permutation(len(rows)):
         if len(pictures) == SEEN + HELD_OUT:
             break
