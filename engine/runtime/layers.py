@@ -11,6 +11,7 @@ along a residual path, pooling, and the products at either end, which the backbo
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -30,9 +31,10 @@ PRECISIONS: dict[str, torch.dtype] = {
     "float16": torch.float16,
 }
 PRODUCTS = (nn.Conv1d, nn.Conv2d, nn.Linear)
-UNITS = ("Attention", "Mlp")
-"""In a class's name: several products and what stands between them, reduced as a whole, but for its norms. Attention
-multiplies outside of any layer, and between two products of an MLP lies four times as much as around them."""
+UNIT = re.compile(r"Attention|Mlp$")
+"""A class's name: several products and what stands between them, reduced as a whole, but for its norms. Attention
+multiplies outside of any layer, and between two products of an MLP lies four times as much as around them. timm's
+heads have the word in the middle of their names, and pool: they are none."""
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 NORMS_OF_TIMM = ("GlobalResponseNorm",)
 """By name: an autoencoder does not wait for timm. This one squares and sums, which float16 cannot hold for long."""
@@ -118,7 +120,7 @@ def _is_convnext(backbone: nn.Module) -> bool:
 
 
 def _is_product(module: nn.Module) -> bool:
-    return isinstance(module, PRODUCTS) or any(word in type(module).__name__ for word in UNITS)
+    return isinstance(module, PRODUCTS) or UNIT.search(type(module).__name__) is not None
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import compiled
 import pytest
 from conftest import Run
 
-from mxbatch.engine.bundle import Bundle
+from mxbatch.engine.bundle import Bundle, load_model, write_bundle
 from mxbatch.engine.machine import has_bfloat16
 from mxbatch.engine.runtime.encoder import EngineSpec
 from mxbatch.engine.runtime.scorer import RUNTIMES
@@ -84,8 +85,17 @@ def test_without_a_place_for_the_cache_the_run_says_so_and_goes_on(score: Run, t
 def test_a_runtime_that_fails_its_golden_check_is_refused_by_name_and_left_out_by_auto(
     score: Run, small_bundle: Bundle, tmp_path: Path
 ) -> None:
-    """The small bundle's calibration makes differences 700 times as large: bfloat16 is not good enough for it."""
-    few = ("--workers", 1, "--limit", 4)
+    """A calibration that makes differences thousands of times as large: bfloat16 is not good enough for it."""
+    scale = tuple(20 * factor for factor in small_bundle.calibration.scale)
+    steep = write_bundle(
+        tmp_path / "steep",
+        load_model(small_bundle),
+        recipe=small_bundle.recipe,
+        taxonomy=small_bundle.taxonomy,
+        calibration=replace(small_bundle.calibration, scale=scale),
+        learned_from="nothing",
+    )
+    few = ("--model", steep.path, "--workers", 1, "--limit", 4)
     asked = score(*few, "--runtime", "eager", "--precision", "bfloat16", "--out", "asked")
     assert asked.returncode == 3
     assert "MX-M003" in asked.stderr
@@ -95,7 +105,7 @@ def test_a_runtime_that_fails_its_golden_check_is_refused_by_name_and_left_out_b
     for precision, rate in (("float32", 0.1), ("bfloat16", 9e9)):  # as if it had been right once
         spec = EngineSpec(device="cpu", precision=precision, batch=16)
         trial = Trial(runtime="eager", precision=precision, batch=16, rate=rate)
-        remember(engines, small_bundle, RUNTIMES["eager"], spec, trial)
+        remember(engines, steep, RUNTIMES["eager"], spec, trial)
     engines.chmod(0o700)
     done = score(*few, "--out", "auto", XDG_CACHE_HOME=str(tmp_path / "cache"), PATH=os.defpath)
     assert done.returncode == 0, done.stderr

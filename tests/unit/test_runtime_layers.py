@@ -106,8 +106,9 @@ def test_what_is_no_product_computes_in_float32(kind: str) -> None:
     assert set(seen.values()) == {(torch.float32, torch.float32)}
 
 
-def test_what_is_found_in_a_picture_is_not_kept_in_few_digits() -> None:
-    encoder, recipe = make("cae")
+@pytest.mark.parametrize("kind", ["linear", "v2", "convolutions", "cae"])
+def test_the_pooling_and_what_follows_compute_in_float32(kind: str) -> None:
+    encoder, recipe = make(kind)
     features_BD = features(rearranged(encoder, recipe, "float16"))
     assert not torch.equal(features_BD, features_BD.half().float())
 
