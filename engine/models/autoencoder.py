@@ -70,6 +70,11 @@ class ConvolutionalAutoencoder(nn.Module):
         readers = [m for step in steps[:1] if isinstance(step, ResidualStep) for m in step.readers()]
         return [*first.children(), *readers, last, *self.pooling.modules()]
 
+    def units(self) -> list[nn.Module]:
+        """What computes in few digits where few are asked for: the other convolutions, with float32 between them."""
+        ends = self.ends()
+        return [m for m in self.encoder.modules() if isinstance(m, nn.Conv2d) and m not in ends]
+
     def reconstruct(self, image_B1SS: Tensor) -> Tensor:
         """`float32[B, 1, S, S]`: the picture as the code remembers it, in the encoder's normalised grey."""
         out: Tensor = self.decoder(self.encoder(image_B1SS))

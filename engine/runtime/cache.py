@@ -35,7 +35,7 @@ from mxbatch.engine.model_store import cache_folder
 from mxbatch.engine.runtime.calibration import Sample
 from mxbatch.engine.runtime.encoder import Encoder, EngineSpec, Note, Runtime
 
-FORMAT = 2
+FORMAT = 3
 """Of the engines themselves: raised whenever mxbatch builds or calls them differently."""
 MANIFEST = "engine.json"
 _OWN = "take their permission away (chmod 0700), or set XDG_CACHE_HOME to a folder of your own"

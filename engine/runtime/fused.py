@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from mxbatch.engine.models.backbones import TimmBackbone
 from mxbatch.engine.models.hierarchical import Encoder
 from mxbatch.engine.runtime.encoder import EngineSpec, Note
-from mxbatch.engine.runtime.layers import Reduced
+from mxbatch.engine.runtime.layers import Float32
 from mxbatch.kernels.device import triton_serves
 from mxbatch.kernels.dwnorm import DepthwiseNorm, Race, misfit, race
 
 Shape = tuple[int, int, int, int]
 """`[B, C, H, W]` of what goes into a pair."""
 Site = tuple[Shape, torch.dtype]
-"""What is raced: a shape, and the type that the convolution computes in (layers.py leaves the first in float32)."""
+"""What is raced: a shape, and the type that the convolution computes in."""
 Racing = Callable[[Shape, torch.dtype, torch.device], Race]
 RECORD = "dwnorm.json"
 
@@ -40,8 +40,8 @@ def pairs(encoder: Encoder) -> Iterator[tuple[str, nn.Conv2d, nn.LayerNorm]]:
 
     for name, block in encoder.named_modules():
         if isinstance(block, ConvNeXtBlock):
-            conv: nn.Module = block.conv_dw.inner if isinstance(block.conv_dw, Reduced) else block.conv_dw
-            norm: nn.Module = block.norm
+            conv: nn.Module = block.conv_dw
+            norm: nn.Module = block.norm.inner if isinstance(block.norm, Float32) else block.norm
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.LayerNorm) and misfit(conv, norm) is None:
                 yield name, conv, norm
 
@@ -72,11 +72,7 @@ def with_kernel(encoder: Encoder, blocks: Collection[str]) -> Encoder:
     for name, conv, norm in list(pairs(twin)):
         if name in blocks:
             block = twin.get_submodule(name)
-            if isinstance(block.conv_dw, Reduced):  # rounds what goes in, as before
-                block.conv_dw.inner = DepthwiseNorm(conv, norm)
-            else:
-                block.conv_dw = DepthwiseNorm(conv, norm)
-            block.norm = nn.Identity()
+            block.conv_dw, block.norm = DepthwiseNorm(conv, norm), nn.Identity()
     return twin
 
 

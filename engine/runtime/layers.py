@@ -2,8 +2,8 @@
 
 Two rewrites, both on copies. `convolution_form` turns the Linear layers of ConvNeXt's blocks into convolutions
 of 1 x 1: the same arithmetic without the permutes around it, for ConvNeXt-tiny in 301 layers of TensorRT and not 461.
-`in_precision` computes products in bfloat16 or float16, which is where the time goes. All else is float32: norms, sums
-along a residual path, pooling, and the products at either end, which the backbone names.
+`in_precision` computes in bfloat16 or float16 what the backbone names as its `units`, and all that lies between them in
+float32; norms and pooling are float32 within a unit, too.
 """
 
 # B radiographs · S side · D features
@@ -11,14 +11,12 @@ along a residual path, pooling, and the products at either end, which the backbo
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from mxbatch.engine.models.autoencoder import ConvolutionalAutoencoder
 from mxbatch.engine.models.backbones import TimmBackbone, build_backbone
@@ -30,11 +28,6 @@ PRECISIONS: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-PRODUCTS = (nn.Conv1d, nn.Conv2d, nn.Linear)
-UNIT = re.compile(r"Attention|Mlp$")
-"""A class's name: several products and what stands between them, reduced as a whole, but for its norms. Attention
-multiplies outside of any layer, and between two products of an MLP lies four times as much as around them. timm's
-heads have the word in the middle of their names, and pool: they are none."""
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 NORMS_OF_TIMM = ("GlobalResponseNorm",)
 """By name: an autoencoder does not wait for timm. This one squares and sums, which float16 cannot hold for long."""
@@ -59,18 +52,14 @@ def convolution_form(encoder: Encoder, recipe: Backbone) -> Encoder:
 
 
 def in_precision(encoder: Encoder, precision: str) -> Encoder:
-    """`encoder` with its products in `precision`; still `uint8 -> float32`.
-
-    A product rounds what it reads and its weights; its own sums have more digits, and its result is not kept in few.
-    """
+    """`encoder` with the units of its backbone in `precision`; still `uint8 -> float32`."""
     dtype = PRECISIONS[precision]
     if dtype == torch.float32:
         return encoder
     backbone = cast("TimmBackbone | ConvolutionalAutoencoder", copy.deepcopy(encoder.backbone))
-    ends = backbone.ends()
-    for parent, name, product in list(_within(backbone, _is_product)):
-        if product not in ends:
-            setattr(parent, name, Reduced(product, dtype))
+    units = backbone.units()
+    for parent, name, unit in list(_within(backbone, units.__contains__)):
+        setattr(parent, name, Reduced(unit, dtype))
     return _around(encoder, backbone)
 
 
@@ -83,25 +72,25 @@ class Reduced(nn.Module):
         self.dtype = dtype
         for parent, name, norm in list(_within(inner, _is_norm)):
             setattr(parent, name, Float32(norm))
+        if isinstance(head := getattr(inner, "head", None), nn.Module):
+            inner.head = Float32(head, stay=True)
 
-    def forward(self, *inputs: Any, **options: Any) -> Tensor:
-        y: Tensor = self.inner(*(self._rounded(x) for x in inputs), **tree_map(self._rounded, options))
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x.to(self.dtype))
         return y.float()
-
-    def _rounded(self, x: Any) -> Any:
-        return x.to(self.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 class Float32(nn.Module):
-    """`inner` in float32, between whatever comes in and the same."""
+    """`inner` in float32, whatever comes in. Its result stays so, or takes the type that came in."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: nn.Module, *, stay: bool = False) -> None:
         super().__init__()
         self.inner = inner.float()
+        self.stay = stay
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.inner(x.float())
-        return y.to(x.dtype)
+    def forward(self, x: Tensor, **options: bool) -> Tensor:
+        y: Tensor = self.inner(x.float(), **options)
+        return y if self.stay else y.to(x.dtype)
 
 
 def _around(encoder: Encoder, backbone: nn.Module) -> Encoder:
@@ -117,10 +106,6 @@ def _is_convnext(backbone: nn.Module) -> bool:
     from timm.models.convnext import ConvNeXt  # loaded already, or the backbone would not be here
 
     return isinstance(backbone.body, ConvNeXt)
-
-
-def _is_product(module: nn.Module) -> bool:
-    return isinstance(module, PRODUCTS) or UNIT.search(type(module).__name__) is not None
 
 
 def _is_norm(module: nn.Module) -> bool:
