@@ -19,7 +19,9 @@ import pytest
 from conftest import Run
 
 from mxbatch.bench.cli import app as bench
+from mxbatch.bench.result import read_result
 from mxbatch.bench.runtimes import markdown
+from mxbatch.bench.show import short
 from mxbatch.engine.calls import calls_schema
 from mxbatch.engine.cli import app
 from mxbatch.engine.errors import CODES
@@ -143,11 +145,15 @@ def test_the_readmes_main_job_runs(mxbatch: Run, tmp_path: Path) -> None:
 def test_the_readmes_number_is_that_of_a_result_file() -> None:
     text = README.read_text("utf-8")
     [name] = re.findall(r"\]\((bench/results/[^)]+\.json)\)", text)
-    result = json.loads((ROOT / name).read_text("utf-8"))
-    for value in ("whole", "decode", "model", "startup_s"):
-        assert str(result[value]) in text, value
-    assert f"{100 * result['share_of_limit']:.1f} %" in text
-    assert result["machine"]["cores"] == 2
+    result = read_result(ROOT / name)
+    assert f"**{short(result.figures['whole'].median)} radiographs/s**" in text
+    for figure in ("decode alone", "model alone"):
+        assert f"({short(result.figures[figure].median)}/s)" in text, figure
+    assert f"{short(result.figures['start-up'].median)} s to start" in text
+    assert result.shares["whole of limit"] >= 1
+    corpus = dict(result.tables["corpus"].rows)
+    assert f"takes {corpus['minutes']} minutes" in text
+    assert result.machine["cores"] == 2
 
 
 def test_the_table_of_runtimes_is_that_of_a_result_file() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import compiled
 import pytest
 from conftest import Run
 
-from mxbatch.engine.bundle import Bundle, load_model, write_bundle
+from mxbatch.engine.bundle import Bundle, write_untrained
 from mxbatch.engine.machine import has_bfloat16
+from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.runtime.encoder import EngineSpec
 from mxbatch.engine.runtime.scorer import RUNTIMES
 from mxbatch.engine.runtime.speeds import Trial, remember
@@ -85,16 +85,12 @@ def test_without_a_place_for_the_cache_the_run_says_so_and_goes_on(score: Run, t
 def test_a_runtime_that_fails_its_golden_check_is_refused_by_name_and_left_out_by_auto(
     score: Run, small_bundle: Bundle, tmp_path: Path
 ) -> None:
-    """A calibration that makes differences thousands of times as large: bfloat16 is not good enough for it."""
-    scale = tuple(20 * factor for factor in small_bundle.calibration.scale)
-    steep = write_bundle(
-        tmp_path / "steep",
-        load_model(small_bundle),
-        recipe=small_bundle.recipe,
-        taxonomy=small_bundle.taxonomy,
-        calibration=replace(small_bundle.calibration, scale=scale),
-        learned_from="nothing",
-    )
+    """The calibration of a model that has seen nothing makes differences some hundred times as large, and a deeper
+    network has more of them: bfloat16 is not good enough for it."""
+    table = small_bundle.recipe.as_dict()
+    table["backbone"]["widths"] = [8, 16, 32, 32]
+    table["input"]["size"] = 64
+    steep = write_untrained(tmp_path / "steep", recipe=Recipe.from_dict(table))
     few = ("--model", steep.path, "--workers", 1, "--limit", 4)
     asked = score(*few, "--runtime", "eager", "--precision", "bfloat16", "--out", "asked")
     assert asked.returncode == 3
