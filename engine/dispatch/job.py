@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mxbatch.engine.decode.contract import Limits
 from mxbatch.engine.errors import MxbatchError
-from mxbatch.engine.offload.worker import Share
+
+if TYPE_CHECKING:  # it computes, and a Ray actor starts its process before it imports anything that does
+    from mxbatch.engine.offload.worker import Share
 
 HEARTBEAT_S = 2.0
 

@@ -47,6 +47,8 @@ def shares(loads: Sequence[Load], gpu_busy_s: float = 0.0) -> dict[str, float]:
             break
         found[load.kind] = share
         host_s, gpu_s = host_s - share * on_host, gpu_s + share * on_gpu
+        if share < 1:
+            break  # both are done at the same time now; what rounding has left is no reason to divide another kind
     return found
 
 

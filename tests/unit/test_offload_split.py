@@ -64,6 +64,14 @@ def test_the_kind_at_which_the_gpu_is_furthest_ahead_goes_there_first() -> None:
     assert seconds(loads, shares(loads)) == pytest.approx((5.5, 5.5))
 
 
+def test_what_rounding_leaves_divides_no_second_kind() -> None:
+    loads = [
+        Load(kind="jpeg", count=1, host_per_s=3, gpu_per_s=1),
+        Load(kind="jpeg 2000", count=112, host_per_s=1, gpu_per_s=1),
+    ]
+    assert shares(loads) == {"jpeg": 0.0, "jpeg 2000": 0.501}
+
+
 def test_a_gpu_that_is_busy_with_the_model_takes_less_or_nothing() -> None:
     loads = [Load(kind="jpeg", count=1000, host_per_s=100, gpu_per_s=100)]
     assert shares(loads) == {"jpeg": 0.5}
