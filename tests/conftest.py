@@ -21,7 +21,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 settings.register_profile("mxbatch", deadline=None)  # never judge by the clock of a shared machine
 settings.load_profile("mxbatch")
-pytest.register_assert_rewrite("pictures")  # helpers that assert say by how much
+pytest.register_assert_rewrite("pictures", "whole_files")  # helpers that assert say by how much
 
 
 @pytest.fixture(scope="session")
