@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from mxbatch.engine.memory import keep_freed_memory
 from mxbatch.engine.plan import Radiograph
 
 PEAK_SIDE = 1024
@@ -105,6 +106,7 @@ STAGES: dict[str, Callable[[Task, Any], float]] = {
 
 
 def _child(stage: str, task: Task, go: Any, answer: Any) -> None:
+    keep_freed_memory()  # as a worker does
     try:
         answer.put(STAGES[stage](task, go))
     except Exception as error:  # the border of the process: it is raised again on the other side

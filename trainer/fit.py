@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mxbatch.engine.errors import EnvironmentFault, UsageError
+from mxbatch.engine.memory import keep_freed_memory
 from mxbatch.engine.models.hierarchical import HierarchicalModel, build_model
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.taxonomy import Taxonomy
@@ -40,7 +41,6 @@ from mxbatch.trainer.ema import follow, shadow
 from mxbatch.trainer.history import Row, write_history
 from mxbatch.trainer.initial_weights import begin_at_full_size, load_initial_weights, with_named_weights
 from mxbatch.trainer.loader import ahead, threads_for
-from mxbatch.trainer.memory import keep_freed_memory
 from mxbatch.trainer.precision import precision_on
 from mxbatch.trainer.pretrain import Pretraining, radiographs_of
 from mxbatch.trainer.progress import Display, silent

@@ -80,6 +80,7 @@ def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
     from mxbatch.engine.feed import Loader, loader_pool, timed
     from mxbatch.engine.ledger import Output
     from mxbatch.engine.machine import peak_bytes
+    from mxbatch.engine.memory import keep_freed_memory
     from mxbatch.engine.offload.worker import WAITING, open_offload
     from mxbatch.engine.runtime.cache import engines_folder
     from mxbatch.engine.runtime.encoder import EngineSpec
@@ -88,6 +89,7 @@ def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
     from mxbatch.engine.shard import Engine, Watch, score_shard
 
     started = time.perf_counter()
+    keep_freed_memory()
     job: Job = inbox.get()
     output = Output(job.out)
     if not output.has_run(job.run_id):

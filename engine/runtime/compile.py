@@ -16,6 +16,7 @@ from typing import Any
 
 from mxbatch.engine.bundle import Bundle, read_bundle
 from mxbatch.engine.errors import EnvironmentFault, MxbatchError
+from mxbatch.engine.memory import keep_freed_memory
 from mxbatch.engine.runtime.calibration import Sample, read_sample
 from mxbatch.engine.runtime.encoder import EngineSpec, Note
 from mxbatch.engine.runtime.scorer import open_scorer, runtime_named
@@ -105,6 +106,7 @@ def _fastest(at: Callable[[int], Trial], device: str) -> Trial:
 def main() -> None:
     """Try the orders that come, until the other side hangs up: text is a remark, a Trial or an error the answer."""
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    keep_freed_memory()  # as the workers do that it is timed for
     while True:
         try:
             order: Order = connection.recv()

@@ -1,4 +1,4 @@
-"""The allocator keeps what a step frees (trainer/memory.py)."""
+"""The allocator keeps what a step frees (engine/memory.py)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from mxbatch.trainer.memory import keep_freed_memory
+from mxbatch.engine.memory import keep_freed_memory
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from mxbatch.trainer.memory import keep_freed_memory
+from mxbatch.engine.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 for n in range(50):

@@ -1,8 +1,8 @@
-"""Memory that one training step frees is what the next one needs: keep it, rather than hand it to the system.
+"""Memory that one batch frees is what the next one needs: keep it, rather than hand it to the system.
 
-glibc maps every large block afresh and unmaps it when it is freed, so each step of a training on a CPU pays for
-gigabytes of pages that the kernel zeroes. On 2 cores that was most of the time: 4,500 specimens took 53 s, and 31 s
-with the blocks kept.
+glibc maps every large block afresh and unmaps it when it is freed, so each batch on a CPU pays for pages that the
+kernel zeroes and nobody wanted zeroed. ConvNeXt-tiny took 25.0 ms a radiograph and core that way, 22.1 with the blocks
+kept; a training of 4,500 specimens 53 s and 31 s.
 """
 
 from __future__ import annotations
