@@ -36,7 +36,7 @@ from mxbatch.engine.dispatch.pool import Patience, run_workers
 from mxbatch.engine.dispatch.stop import Stop
 from mxbatch.engine.dispatch.supervisor import Supervisor
 from mxbatch.engine.errors import MxbatchError
-from mxbatch.engine.machine import peak_bytes
+from mxbatch.engine.machine import CPU_BATCH, peak_bytes
 from mxbatch.engine.model_store import REFERENCE, resolve_model
 from mxbatch.engine.plan import ShardSizes, make_plan
 from mxbatch.engine.score import score
@@ -169,7 +169,7 @@ def simulate(radiographs: int, workers: int) -> Result:
     started = time.perf_counter()
     index = index_of(radiographs)
     indexed, peak_of_index = time.perf_counter(), _peak_mb()
-    plan = make_plan(index, model_id="none", sizes=ShardSizes(workers=workers))
+    plan = make_plan(index, model_id="none", sizes=ShardSizes(workers=workers, batch=CPU_BATCH))
     planned, peak_of_plan = time.perf_counter(), _peak_mb()
     tally = Tally(plan.radiographs)
     run_workers(

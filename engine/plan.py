@@ -107,16 +107,20 @@ class ShardSizes:
     """How many radiographs a shard holds: `most`, and fewer towards the end, so that all workers end together.
 
     While much is left, a shard is a fraction of it (guided self-scheduling: Polychronopoulos and Kuck, IEEE Trans.
-    Computers C-36, 1987), capped by what a crash may cost.
+    Computers C-36, 1987), capped by what a crash may cost. It is filled to whole batches of the encoder, where it can
+    be: the last one is padded, and each shard has a last one.
     """
 
     most: int = 256
     least: int = 32
     workers: int = 1
+    batch: int = 1
+    """Radiographs that the encoder takes at a time."""
 
     def next(self, left: int) -> int:
         """The size of the next shard when `left` radiographs are not in any yet."""
-        return min(self.most, max(self.least, left // (2 * self.workers)))
+        share = min(self.most, max(self.least, self.batch, left // (2 * self.workers)))
+        return share - share % self.batch or share
 
 
 @collector_paused()

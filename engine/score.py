@@ -150,7 +150,9 @@ def score(
             done=history.done,
             troubled=history.troubled,
             selection=Selection(since=asked.since, limit=asked.limit),
-            sizes=ShardSizes(most=asked.shard_radiographs, workers=len(fleet.crew.devices)),
+            sizes=ShardSizes(
+                most=asked.shard_radiographs, workers=len(fleet.crew.devices), batch=fleet.crew.batch
+            ),
         )
         if plan.radiographs and not dry_run:
             finished.append(_execute(order, _begin(order, plan, opened), plan))

@@ -38,17 +38,23 @@ def planned_specimens(plan: Plan) -> list[str]:
     return [one.key[1] for number in plan.sizes for one in plan.shard(number).specimens]
 
 
-@given(st.integers(1, 3000), st.integers(1, 16))
+@given(st.integers(1, 3000), st.integers(1, 16), st.sampled_from([1, 16, 128]))
 def test_shards_shrink_towards_the_end_so_that_no_worker_is_left_with_a_big_one(
-    radiographs: int, workers: int
+    radiographs: int, workers: int, batch: int
 ) -> None:
-    sizes, left, given_out = ShardSizes(workers=workers), radiographs, []
+    sizes, left, given_out = ShardSizes(workers=workers, batch=batch), radiographs, []
     while left > 0:
         given_out.append(min(left, sizes.next(left)))
         left -= given_out[-1]
     assert given_out == sorted(given_out, reverse=True)
-    assert given_out[-1] <= max(sizes.least, radiographs // workers)
+    assert given_out[-1] <= max(sizes.least, batch, radiographs // workers)
     assert max(given_out) <= sizes.most
+    assert all(size % batch == 0 for size in given_out[:-1])  # only the end of the archive leaves a batch half full
+
+
+def test_what_a_crash_may_cost_comes_before_whole_batches() -> None:
+    assert ShardSizes(most=100, batch=128).next(5000) == 100
+    assert ShardSizes(most=100, batch=16).next(5000) == 96
 
 
 counts = st.lists(st.integers(1, 9), min_size=0, max_size=40)
