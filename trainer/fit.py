@@ -287,7 +287,8 @@ def _begin(
     if training.weights:
         load_initial_weights(model, Path(training.weights))
     rows = radiographs_of(dataset, split.train)
-    sample = dataset.images[rows[:: max(1, len(rows) // NORMALISED_ON)]] / np.float32(255)
+    pictures_R1SS = torch.from_numpy(dataset.images[rows[:: max(1, len(rows) // NORMALISED_ON)]])[:, None]
+    sample = model.encoder.grey(pictures_R1SS)
     model.encoder.mean.fill_(float(sample.mean()))
     model.encoder.std.fill_(max(float(sample.std()), 1e-3))
     model.encoder.to(memory_format=torch.channels_last)

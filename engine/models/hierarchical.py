@@ -24,8 +24,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mxbatch.engine.models.backbones import build_backbone
-from mxbatch.engine.models.recipe import Recipe
+from mxbatch.engine.models.autoencoder import ConvolutionalAutoencoder
+from mxbatch.engine.models.backbones import TimmBackbone, build_backbone
+from mxbatch.engine.models.contrast import LocalContrast
+from mxbatch.engine.models.recipe import Backbone, Recipe
 from mxbatch.engine.taxonomy import LEVELS, Taxonomy
 
 
@@ -35,15 +37,26 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(
+        self, backbone: TimmBackbone | ConvolutionalAutoencoder, contrast: LocalContrast | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        # Grey levels in [0, 1]; the trainer overwrites them with its data's own before it begins.
+        self.feature_dim = backbone.feature_dim
+        self.contrast = contrast
+        # Of what `grey` gives; the trainer overwrites them with its data's own before it begins.
         self.register_buffer("mean", torch.tensor(0.5))
         self.register_buffer("std", torch.tensor(0.25))
 
+    def grey(self, image_B1SS: Tensor) -> Tensor:
+        """`float32[B, 1, S, S]`: grey levels in [0, 1], or against their surroundings where the recipe says so."""
+        grey_B1SS = image_B1SS.float() / 255
+        if self.contrast is not None:
+            grey_B1SS = self.contrast(grey_B1SS)
+        return grey_B1SS
+
     def normalise(self, image_B1SS: Tensor) -> Tensor:
-        return (image_B1SS.float() / 255 - self.mean) / self.std
+        return (self.grey(image_B1SS) - self.mean) / self.std
 
     def forward(self, image_B1SS: Tensor) -> Tensor:
         features_BD: Tensor = self.backbone(self.normalise(image_B1SS))
@@ -247,9 +260,14 @@ def build_model(recipe: Recipe, taxonomy: Taxonomy, seed: int | None = None) -> 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_model(recipe, taxonomy)
-    backbone = build_backbone(recipe.backbone)
-    head = build_head(recipe, taxonomy, backbone.feature_dim)
-    return HierarchicalModel(Encoder(backbone), head, backbone.feature_dim)
+    encoder = build_encoder(recipe.backbone)
+    head = build_head(recipe, taxonomy, encoder.feature_dim)
+    return HierarchicalModel(encoder, head, encoder.feature_dim)
+
+
+def build_encoder(recipe: Backbone) -> Encoder:
+    """The encoder alone, freshly initialised. Raises UsageError MX-U007 where it cannot be built."""
+    return Encoder(build_backbone(recipe), LocalContrast() if recipe.contrast == "local" else None)
 
 
 def build_head(recipe: Recipe, taxonomy: Taxonomy, feature_dim: int) -> HierarchicalHead:

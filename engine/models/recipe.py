@@ -28,6 +28,7 @@ BACKBONE_SETTINGS = {
     "cae": ("widths", "latent", "pool", "grid"),
 }  # fmt: skip
 """Kind of backbone -> the settings a recipe may give it."""
+CONTRASTS = ("global", "local")
 HEADS = ("hierarchical", "direct")
 
 _VIEW_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -40,9 +41,15 @@ class Backbone:
     kind: str = "timm"
     name: str = "convnext_tiny"
     """timm: any of its architectures. cae: a word of your own, it shows in the model id."""
+    contrast: str = "global"
+    """One of `CONTRASTS`: whether it sees greys as they are, or against their surroundings (models/contrast.py)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _require(
+            self.contrast in CONTRASTS,
+            f"backbone: contrast {self.contrast!r} is none of {', '.join(CONTRASTS)}",
+        )
         _require(
             self.kind in BACKBONE_SETTINGS,
             f"backbone: kind {self.kind!r} is none of {', '.join(BACKBONE_SETTINGS)}",
@@ -64,11 +71,14 @@ class Backbone:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "name": self.name, **plain(self.settings)}
+        named = {"kind": self.kind, "name": self.name}
+        if self.contrast != CONTRASTS[0]:  # bundles from before the key keep their ids
+            named["contrast"] = self.contrast
+        return {**named, **plain(self.settings)}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Backbone:
-        named = {key: table[key] for key in ("kind", "name") if key in table}
+        named = {key: table[key] for key in ("kind", "name", "contrast") if key in table}
         settings = {key: value for key, value in table.items() if key not in named}
         return from_table(cls, {**named, "settings": settings}, code="MX-U007", where="backbone")
 

@@ -130,7 +130,7 @@ def quantise(graph: Path, encoder: Encoder, sample: Sample, precision: str, path
 
 def _ends(model: Any, encoder: Encoder) -> list[str]:
     """The nodes of the products that stay in float32: weights have the names in the graph that they have in torch."""
-    ends = {id(module) for module in encoder.backbone.ends()}  # type: ignore[operator]
+    ends = {id(module) for module in encoder.backbone.ends()}
     names = {name for name, module in encoder.named_modules() if id(module) in ends}
     return [
         node.name

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +55,7 @@ def in_precision(encoder: Encoder, precision: str) -> Encoder:
     dtype = PRECISIONS[precision]
     if dtype == torch.float32:
         return encoder
-    backbone = cast("TimmBackbone | ConvolutionalAutoencoder", copy.deepcopy(encoder.backbone))
+    backbone = copy.deepcopy(encoder.backbone)
     units = backbone.units()
     for parent, name, unit in list(_within(backbone, units.__contains__)):
         setattr(parent, name, Reduced(unit, dtype))
@@ -93,9 +92,9 @@ class Float32(nn.Module):
         return y if self.stay else y.to(x.dtype)
 
 
-def _around(encoder: Encoder, backbone: nn.Module) -> Encoder:
+def _around(encoder: Encoder, backbone: TimmBackbone | ConvolutionalAutoencoder) -> Encoder:
     """An encoder of `backbone` that normalises as `encoder` does, on its device and in its mode."""
-    new = Encoder(backbone)
+    new = Encoder(backbone, encoder.contrast)
     new.mean, new.std = encoder.mean.clone(), encoder.std.clone()
     return new.to(encoder.mean.device).train(encoder.training)
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mxbatch.engine.models.autoencoder import ResidualStep
-from mxbatch.engine.models.backbones import build_backbone
-from mxbatch.engine.models.hierarchical import Encoder
+from mxbatch.engine.models.hierarchical import Encoder, build_encoder
 from mxbatch.engine.models.recipe import Backbone
 from mxbatch.engine.runtime.golden import golden_images
 from mxbatch.engine.runtime.layers import NORMS, Reduced, convolution_form, in_precision, rearranged
@@ -22,6 +21,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "v2": {"name": "convnextv2_tiny", "settings": TINY},
     "convolutions": {"name": "convnext_tiny", "settings": {**TINY, "conv_mlp": True}},
     "cae": {"kind": "cae", "name": "small", "settings": {"widths": [8, 16], "latent": 16}},
+    "local": {"name": "convnext_tiny", "contrast": "local", "settings": TINY},
     "resnet": {"name": "test_resnet"},
     "vit": {"name": "test_vit", "settings": {"img_size": 64}},
 }
@@ -33,7 +33,7 @@ def make(kind: str) -> tuple[Encoder, Backbone]:
     recipe = Backbone(**BACKBONES[kind])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        encoder = Encoder(build_backbone(recipe)).eval()
+        encoder = build_encoder(recipe).eval()
         for name, parameter in encoder.named_parameters():
             if parameter.ndim == 1:
                 nn.init.normal_(parameter, mean=0.5 if "weight" in name or "gamma" in name else 0, std=0.2)
@@ -55,7 +55,7 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
-@pytest.mark.parametrize("kind", ["linear", "v2"])
+@pytest.mark.parametrize("kind", ["linear", "v2", "local"])
 def test_a_convnext_of_convolutions_is_the_same_function(kind: str) -> None:
     encoder, recipe = make(kind)
     twin = convolution_form(encoder, recipe)

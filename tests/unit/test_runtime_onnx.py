@@ -24,6 +24,7 @@ BACKBONES = {
     "convnext": {"name": "convnext_tiny", **TINY},
     "v2": {"name": "convnextv2_tiny", **TINY},
     "cae": {"kind": "cae", "name": "small", "widths": [8, 16], "latent": 16},
+    "local": {"kind": "cae", "name": "small", "contrast": "local", "widths": [8, 16], "latent": 16},
 }
 FLOAT32 = EngineSpec(device="cpu", precision="float32", batch=BATCH)
 
