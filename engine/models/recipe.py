@@ -8,10 +8,8 @@ address.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mxbatch.engine.archive.views import UNKNOWN_VIEW, VIEWS
@@ -170,16 +168,6 @@ _PARTS = {
     "head": lambda table: from_table(Head, table, code="MX-U007", where="head"),
     "input": InputContract.from_dict,
 }
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe file. Raises UsageError MX-U007 with the rule that is broken."""
-    try:
-        return Recipe.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-    except UsageError as error:
-        raise UsageError(error.code, error.what, path=path) from error
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, no TOML
-        raise UsageError("MX-U007", str(error), path=path) from error
 
 
 def _require(rule: bool, words: str) -> None:

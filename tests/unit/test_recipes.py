@@ -83,16 +83,19 @@ def test_a_base_may_lie_beside_the_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('base = "cae_dv"', "has a base itself"),
-        ('base = "nowhere"', "there is no recipe or file 'nowhere'"),
-        ("base = 3", "no name of a recipe"),
-        ("name = ", "Invalid value"),
-        ("[training]\nepochs = 3", "unknown key 'epochs'"),
+        (b'base = "cae_dv"', "has a base itself"),
+        (b'base = "nowhere"', "there is no recipe or file 'nowhere'"),
+        (b"base = 3", "no name of a recipe"),
+        (b"name = ", "Invalid value"),
+        (b'name = "M\xe4use"', "can't decode byte 0xe4"),
+        (b'views = ["dv", "dv"]', "one is named twice"),
+        (b"[head]\nwidth = 0", "head: width is 0"),
+        (b"[training]\nepochs = 3", "unknown key 'epochs'"),
     ],
 )
-def test_a_broken_recipe_is_refused_with_its_file(text: str, words: str, tmp_path: Path) -> None:
+def test_a_broken_recipe_is_refused_with_its_file(text: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "ours.toml"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(UsageError, match=words) as raised:
         find_recipe(path)
     assert raised.value.code == "MX-U007"
@@ -102,3 +105,9 @@ def test_a_broken_recipe_is_refused_with_its_file(text: str, words: str, tmp_pat
 def test_a_mistyped_name_is_answered_with_near_ones() -> None:
     with pytest.raises(UsageError, match="there is convnext_mv"):
         find_recipe("convnet_mv")
+
+
+def test_a_file_that_is_not_there_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no recipe or file '.*gone\.toml'") as raised:
+        find_recipe(tmp_path / "gone.toml")
+    assert raised.value.code == "MX-U007"
