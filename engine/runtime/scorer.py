@@ -1,4 +1,4 @@
-"""The seam between the engine and whatever computes: a protocol, a fake, and the table of runtimes.
+"""The seam between the engine and whatever computes: a protocol, and the table of runtimes.
 
 The engine hands over whole batches of one fixed size and gets numbers back; it knows no tensor and no device.
 Every runtime is held to the same promise: a specimen's numbers never depend on its neighbours.
@@ -22,7 +22,6 @@ from mxbatch.engine.errors import EnvironmentFault, UsageError
 from mxbatch.engine.runtime import eager, inductor, ort, tensorrt
 from mxbatch.engine.runtime.calibration import CALIBRATED, Sample
 from mxbatch.engine.runtime.encoder import PRECISIONS, EngineSpec, Note, Runtime
-from mxbatch.engine.taxonomy import Taxonomy
 
 Features = Callable[[], NDArray[np.float32]]
 """The promise of a submitted batch: its features, `[B, D]`, waited for when called."""
@@ -53,47 +52,6 @@ class Scorer(Protocol):
     ) -> NDArray[np.float32]:
         """`[F, T, D], [F, T], [F, T] -> [F, K]` path probabilities; any F, any T up to the recipe's."""
         ...
-
-
-class EchoScorer:
-    """A scorer that needs no torch and no bundle: tests of the engine run on it.
-
-    Features are mean and spread of the grey levels and the means of the four quadrants, all in [0, 1]. A
-    specimen's root probability is the mean grey of its radiographs, and every level down loses a fixed
-    share of it.
-    """
-
-    name = "echo"
-    precision = "float32"
-    feature_dim = 6
-
-    def __init__(self, taxonomy: Taxonomy, *, batch: int = 4) -> None:
-        self.batch = batch
-        self._share_K = np.array([0.9 ** (node.level - 1) for node in taxonomy.nodes], dtype=np.float32)
-
-    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        require_batch(images, self.batch)
-        half = images.shape[1] // 2
-        halves = (slice(half), slice(half, None))
-        quadrants = [images[:, rows, columns] for rows in halves for columns in halves]
-        statistics = [
-            images.mean((1, 2)),
-            images.std((1, 2)),
-            *(quadrant.mean((1, 2)) for quadrant in quadrants),
-        ]
-        return (np.stack(statistics, axis=1) / 255).astype(np.float32)
-
-    def submit(self, images: NDArray[np.uint8]) -> Features:
-        features = self.encode(images)
-        return lambda: features
-
-    def fuse(
-        self, features: NDArray[np.float32], view_ids: NDArray[np.int64], mask: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        grey_FT = np.where(mask, features[..., 0], np.float32(0))
-        mean_F = grey_FT.sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
-        probabilities_FK: NDArray[np.float32] = (mean_F[:, None] * self._share_K).astype(np.float32)
-        return probabilities_FK
 
 
 def require_batch(images: NDArray[np.uint8], batch: int) -> None:

@@ -4,7 +4,7 @@ A step is any moment at which Python is about to change something under the outp
 unlink and mkdir there is announced by an audit event, so no step can be forgotten. Workers are in the driver's own
 process, with a scorer that needs no torch: a run takes a fraction of a second.
 
-    python crash_driver.py ARCHIVE BUNDLE SCRATCH every|random|full SEED PART OF  →  a JSON object per line
+    PYTHONPATH=tests python crash_driver.py ARCHIVE BUNDLE SCRATCH every|random|full SEED PART OF  →  JSON, a run a line
 
 PART of OF does its share of the steps, or of the random runs: as many drivers as there are cores run side by side.
 """
@@ -24,6 +24,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from echo import EchoScorer
+
 import mxbatch.engine.report.report  # noqa: F401  # what the children need, imported once
 from mxbatch.engine import score as score_module
 from mxbatch.engine.archive.index import KEY
@@ -34,7 +36,6 @@ from mxbatch.engine.feed import Loader
 from mxbatch.engine.ledger import Output
 from mxbatch.engine.machine import Crew
 from mxbatch.engine.results import read_calls
-from mxbatch.engine.runtime.scorer import EchoScorer
 from mxbatch.engine.shard import Engine, score_shard
 
 CRASHED = 77

@@ -23,7 +23,8 @@ CRASHED = 77
 
 def reports(archive: Path, bundle: Bundle, scratch: Path, kind: str, seed: int = 0) -> list[dict[str, Any]]:
     """What the drivers say of their runs; an undisturbed one first."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    helpers = os.pathsep.join([str(DRIVER.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": helpers}
     drivers = []
     for part in range(DRIVERS):
         (own := scratch / f"driver-{part}").mkdir()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from echo import EchoScorer
 
 from mxbatch.engine.runtime.measure import CPU_BATCHES, CUDA_BATCHES, fastest_batch, radiographs_per_s
-from mxbatch.engine.runtime.scorer import EchoScorer
 from mxbatch.engine.taxonomy import read_taxonomy
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from echo import EchoScorer
 from numpy.typing import NDArray
 
 from mxbatch.engine.bundle import Bundle, load_model, write_untrained
@@ -16,7 +17,7 @@ from mxbatch.engine.errors import EnvironmentFault, UsageError
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.runtime.golden import check_golden, golden_images, read_golden
 from mxbatch.engine.runtime.head import FUSE_CHUNK
-from mxbatch.engine.runtime.scorer import RUNTIMES, EchoScorer, Scorer, open_scorer
+from mxbatch.engine.runtime.scorer import RUNTIMES, Scorer, open_scorer
 from mxbatch.engine.taxonomy import read_taxonomy
 from mxbatch.kernels.tree import probabilities
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpus import jpeg
-from echo import TAXONOMY, echo_engine
+from echo import TAXONOMY, EchoScorer, echo_engine
 from numpy.typing import NDArray
 
 from mxbatch.engine.archive.open import open_archive
 from mxbatch.engine.errors import EnvironmentFault
 from mxbatch.engine.plan import Shard, make_plan
-from mxbatch.engine.runtime.scorer import EchoScorer
 from mxbatch.engine.shard import Watch, score_shard
 
 

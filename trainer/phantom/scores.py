@@ -41,7 +41,7 @@ COLUMNS = (
 )
 CORE = 31
 """Parameters 001 to 031 are the first set, and those but the counts are required."""
-CAUDAL, TIBIA = "IMPC_XRY_017", "IMPC_XRY_033"
+CAUDAL = "IMPC_XRY_017"
 IMAGE_ONLY, UNOBSERVABLE = "imageOnly", "unobservable"
 
 _OBSERVATION_TYPES = {"category": "categorical", "count": "unidimensional", "length": "unidimensional"}
