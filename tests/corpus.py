@@ -1,16 +1,13 @@
-"""Radiographs to test with, good and bad, drawn and written on the spot: every builder is a pure function to
-bytes.
+"""Radiographs to test with, drawn and written on the spot: every builder is a pure function to bytes.
 
-The good ones show the same small "mouse": a bright body with a brighter spine on a dark, noisy ground. DICOM
-is written by pydicom, which the decoder does not use, so that the two check each other. `PLANTED` is what the
-tests of whole runs put into an archive, and `PLANTED_CODES` what the quarantine must say about each.
+They show the same small "mouse": a bright body with a brighter spine on a dark, noisy ground. DICOM is written by
+pydicom, which the decoder does not use, so that the two check each other. The bad ones are in bad_files.py.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -38,8 +35,6 @@ LOSSLESS_SYNTAXES = (RLE, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_2000_L
 LOSSY_SYNTAXES = (JPEG_BASELINE, JPEG_EXTENDED, JPEG_LS_NEAR, JPEG_2000)
 ALL_SYNTAXES = (*NATIVE_SYNTAXES, *LOSSLESS_SYNTAXES, *LOSSY_SYNTAXES)
 
-_HUGE = 65_500
-
 
 def mouse(height: int = 120, width: int = 200, *, bits: int = 8) -> NDArray[Any]:
     """A grey picture, `uint8[height, width]` or `uint16`, below `2 ** bits`; always the same one."""
@@ -55,9 +50,6 @@ def mouse(height: int = 120, width: int = 200, *, bits: int = 8) -> NDArray[Any]
 def coloured(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`uint8[H, W, 3]` in which the three channels differ, so that a wrong luma shows."""
     return np.stack([grey, np.roll(grey, 5, axis=1) // 2 + 60, 255 - grey], axis=-1)
-
-
-# --- good files ---
 
 
 def save(picture: Image.Image, form: str, **options: Any) -> bytes:
@@ -106,32 +98,12 @@ def png_of_rows(rows: list[bytes], shape: tuple[int, int], *, interlaced: bool =
     header = struct.pack(">IIBBBBB", shape[1], shape[0], 8, 0, 0, 0, interlaced)
     body = zlib.compress(b"".join(rows))
     return (
-        b"\x89PNG\r\n\x1a\n"
-        + _png_chunk(b"IHDR", header)
-        + _png_chunk(b"IDAT", body)
-        + _png_chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
     )
 
 
-def png_cut_short(data: bytes, missing: int | str) -> bytes:
-    """`data` with the last `missing` bytes of its picture (or "all") away, every chunk whole and checked."""
-    out, picture, at = data[:8], b"", 8
-    while at < len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        body = data[at + 8 : at + 8 + length]
-        at += 12 + length
-        if name == b"IDAT":
-            picture += body
-            continue
-        if name == b"IEND":
-            rows = zlib.decompress(picture)
-            rows = b"" if missing == "all" else rows[: len(rows) - int(missing)]
-            out += _png_chunk(b"IDAT", zlib.compress(rows))
-        out += _png_chunk(name, body)
-    return out
-
-
-def _png_chunk(name: bytes, body: bytes) -> bytes:
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    """A chunk with its length and checksum."""
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
@@ -268,132 +240,9 @@ def items(*streams: bytes) -> bytes:
 
 def without_meta(data: bytes) -> bytes:
     """A DICOM file stripped to its bare data set."""
-    return data[_data_set_start(data) :]
+    return data[data_set_start(data) :]
 
 
-def _data_set_start(data: bytes) -> int:
+def data_set_start(data: bytes) -> int:
     """Behind group 2, whose length is its first element."""
     return 144 + int(struct.unpack_from("<I", data, 140)[0])
-
-
-# --- bad files ---
-
-
-def truncated_jpeg() -> bytes:
-    """Half a JPEG, as a broken copy leaves it."""
-    whole = jpeg()
-    return whole[: len(whole) // 2]
-
-
-def truncated_dicom() -> bytes:
-    """Two thirds of an uncompressed DICOM."""
-    whole = dicom()
-    return whole[: len(whole) * 2 // 3]
-
-
-def zero_bytes() -> bytes:
-    return b""
-
-
-def text() -> bytes:
-    """A web server's excuse, saved under the name of a radiograph."""
-    return b"<!DOCTYPE html>\n<html><body><h1>404 Not Found</h1></body></html>\n"
-
-
-def unknown_format() -> bytes:
-    """Bytes that open no format."""
-    return b"\0\x01\x02\x03 not a picture \xfe\xfd" * 20
-
-
-def broken_palette_png() -> bytes:
-    """A palette PNG, one byte of whose palette was flipped after the checksum was made."""
-    data = bytearray(png(mode="P"))
-    data[data.index(b"PLTE") + 9] ^= 0x40
-    return bytes(data)
-
-
-def deflate_bomb_dicom(inflated_bytes: int = 800_000_000) -> bytes:
-    """A deflated DICOM of under a megabyte that inflates to `inflated_bytes`, before any pixel."""
-    plain = dicom(8, 8, syntax=DEFLATED)
-    start = _data_set_start(plain)
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    packed = packer.compress(struct.pack("<HH2sHI", 0x0009, 0x1001, b"OB", 0, inflated_bytes))
-    block = bytes(1 << 20)
-    packed += b"".join(packer.compress(block) for _ in range(inflated_bytes // len(block)))
-    return plain[:start] + packed + packer.flush()
-
-
-def deep_nesting_dicom(levels: int = 5000) -> bytes:
-    """Sequences within sequences, deeper than any parser that recurses."""
-    plain = dicom(8, 8)
-    start = _data_set_start(plain)
-    opening = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF)
-    opening += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
-    closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-    return plain[:start] + opening * levels + closing * levels + plain[start:]
-
-
-def huge_header_jpeg() -> bytes:
-    """A JPEG whose header claims 65,500 x 65,500 pixels."""
-    data = bytearray(jpeg(8, 8))
-    struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, _HUGE, _HUGE)
-    return bytes(data)
-
-
-def huge_header_png() -> bytes:
-    data = bytearray(png(8, 8))
-    struct.pack_into(">II", data, 16, _HUGE, _HUGE)
-    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
-    return bytes(data)
-
-
-def huge_header_bmp() -> bytes:
-    data = bytearray(bmp(8, 8))
-    struct.pack_into("<ii", data, 18, _HUGE, _HUGE)
-    return bytes(data)
-
-
-def huge_header_tiff() -> bytes:
-    """A Deflate TIFF of one small strip that claims the huge page."""
-    data = bytearray(tiff(mouse(8, 8), compression="zlib", byteorder="<"))
-    (count,) = struct.unpack_from("<H", data, struct.unpack_from("<I", data, 4)[0])
-    first = struct.unpack_from("<I", data, 4)[0] + 2
-    for at in range(first, first + 12 * count, 12):
-        if struct.unpack_from("<H", data, at)[0] in (256, 257, 278):  # width, length, rows per strip
-            struct.pack_into("<HII", data, at + 2, 4, 1, _HUGE)
-    return bytes(data)
-
-
-def huge_header_dicom(syntax: str = EXPLICIT) -> bytes:
-    return dicom(8, 8, syntax=syntax, Rows=_HUGE, Columns=_HUGE)
-
-
-HUGE: dict[str, Callable[[], bytes]] = {
-    "jpeg": huge_header_jpeg,
-    "png": huge_header_png,
-    "bmp": huge_header_bmp,
-    "tiff": huge_header_tiff,
-    "dicom": huge_header_dicom,
-}
-
-PLANTED: dict[str, Callable[[], bytes]] = {
-    "truncated.jpg": truncated_jpeg,
-    "truncated.dcm": truncated_dicom,
-    "zero_bytes.jpg": zero_bytes,
-    "text.jpg": text,
-    "huge_header.jpg": huge_header_jpeg,
-    "deflate_bomb.dcm": deflate_bomb_dicom,
-    "broken_palette.png": broken_palette_png,
-    "unknown_format.jpg": unknown_format,
-}
-
-PLANTED_CODES = {
-    "truncated.jpg": "MX-D101",
-    "truncated.dcm": "MX-D501",
-    "zero_bytes.jpg": "MX-D003",
-    "text.jpg": "MX-D004",
-    "huge_header.jpg": "MX-D103",
-    "deflate_bomb.dcm": "MX-D504",
-    "broken_palette.png": "MX-D202",
-    "unknown_format.jpg": "MX-D005",
-}

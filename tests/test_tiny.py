@@ -8,7 +8,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from corpus import jpeg, png, truncated_jpeg
+from bad_files import truncated_jpeg
+from corpus import jpeg, png
 from echo import echo_engine
 
 from mxbatch.engine.archive.open import open_archive

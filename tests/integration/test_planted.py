@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bad_files import PLANTED, PLANTED_CODES
 from conftest import Run
-from corpus import PLANTED, PLANTED_CODES, jpeg
+from corpus import jpeg
 
 import mxbatch as front_door
 from mxbatch.engine.bundle import Bundle

@@ -9,6 +9,7 @@ import socket
 import struct
 import tracemalloc
 
+import bad_files
 import corpus
 import numpy as np
 import pytest
@@ -24,9 +25,13 @@ from mxbatch.engine.errors import CODES, RadiographError
 # --- bombs ---
 
 
-@pytest.mark.parametrize("name", corpus.HUGE)
+def test_every_format_is_among_the_files_that_tests_damage_and_that_lie_about_their_size():
+    assert {name.split()[0] for name in WHOLE} == set(bad_files.HUGE) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", bad_files.HUGE)
 def test_a_header_that_claims_65500_by_65500_costs_no_memory(name):
-    data = corpus.HUGE[name]()
+    data = bad_files.HUGE[name]()
     code_of(data)  # imports are not the file's fault
     tracemalloc.start()
     try:
@@ -46,7 +51,7 @@ def test_a_huge_header_is_refused_in_every_way_of_writing_dicom(syntax):
 
 
 def test_a_deflate_bomb_is_cut_off_at_the_limit():
-    data = corpus.deflate_bomb_dicom(100_000_000)
+    data = bad_files.deflate_bomb_dicom(100_000_000)
     tracemalloc.start()
     try:
         assert code_of(data, limits=Limits(max_inflated_bytes=8_000_000)) == "MX-D504"
@@ -98,7 +103,7 @@ def test_a_tiff_whose_pages_run_in_a_circle_ends():
 
 
 def test_nesting_without_end_is_truncated_and_not_a_recursion_error():
-    data = corpus.deep_nesting_dicom(50_000)
+    data = bad_files.deep_nesting_dicom(50_000)
     assert code_of(data) is None
     assert code_of(data[: len(data) // 3]) == "MX-D501"
 
@@ -146,7 +151,7 @@ def test_want_of_memory_while_decoding_is_put_off_and_never_blamed_on_the_file(m
 
 def test_the_reason_survives_the_way_between_processes():
     with pytest.raises(RadiographError) as error:
-        decode(corpus.truncated_jpeg(), CONTRACT, LIMITS)
+        decode(bad_files.truncated_jpeg(), CONTRACT, LIMITS)
     again = pickle.loads(pickle.dumps(error.value))
     assert (str(again), again.code) == (str(error.value), "MX-D101")
 
@@ -184,9 +189,9 @@ def test_a_large_file_that_is_no_radiograph_is_refused_by_its_first_bytes(tmp_pa
 
 @pytest.mark.parametrize("name", ["text.jpg", "unknown_format.jpg"])
 def test_reading_and_decoding_refuse_an_unknown_format_alike(tmp_path, name):
-    path, data = tmp_path / name, corpus.PLANTED[name]()
+    path, data = tmp_path / name, bad_files.PLANTED[name]()
     path.write_bytes(data)
-    assert read_code(path) == code_of(data) == corpus.PLANTED_CODES[name]
+    assert read_code(path) == code_of(data) == bad_files.PLANTED_CODES[name]
 
 
 def test_want_of_memory_while_reading_is_put_off(tmp_path, monkeypatch):

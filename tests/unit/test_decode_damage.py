@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
+import bad_files
 import corpus
 import numpy as np
 import pytest
@@ -58,11 +59,11 @@ def test_a_frame_whose_encapsulation_has_no_end_is_truncated():
 # --- damage ---
 
 
-@pytest.mark.parametrize("name", corpus.PLANTED)
+@pytest.mark.parametrize("name", bad_files.PLANTED)
 def test_planted_files_are_refused_with_the_promised_code(name):
     with pytest.raises(RadiographError) as error:
-        decode(corpus.PLANTED[name](), CONTRACT, LIMITS)
-    assert error.value.code == corpus.PLANTED_CODES[name]
+        decode(bad_files.PLANTED[name](), CONTRACT, LIMITS)
+    assert error.value.code == bad_files.PLANTED_CODES[name]
     assert "\n" not in str(error.value)
 
 
@@ -117,8 +118,8 @@ def test_an_interlaced_png_whose_last_row_is_missing_is_refused(shape):
 @pytest.mark.parametrize("missing", [1, 300, "all"])
 def test_a_png_of_any_colour_type_whose_picture_is_short_is_refused(mode, missing):
     whole = corpus.png(mode=mode)
-    assert code_of(corpus.png_cut_short(whole, 0)) is None
-    assert code_of(corpus.png_cut_short(whole, missing)) == "MX-D202"
+    assert code_of(bad_files.png_cut_short(whole, 0)) is None
+    assert code_of(bad_files.png_cut_short(whole, missing)) == "MX-D202"
 
 
 def test_a_jpeg_that_libjpeg_only_warns_about_is_corrupt():

@@ -5,6 +5,7 @@ Each case gives a file and the grey values that it holds; `shown` sends those th
 
 from __future__ import annotations
 
+import bad_files
 import corpus
 import numpy as np
 import pytest
@@ -180,4 +181,4 @@ def test_dicom_big_endian_without_file_meta_is_recognised():
 
 
 def test_dicom_with_deeply_nested_sequences_is_read():
-    assert decode(corpus.deep_nesting_dicom(5000), CONTRACT, LIMITS).width == 8
+    assert decode(bad_files.deep_nesting_dicom(5000), CONTRACT, LIMITS).width == 8

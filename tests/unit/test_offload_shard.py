@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import bad_files
 import corpus
 import numpy as np
 import pyarrow as pa
@@ -43,10 +44,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = corpus.jpeg(200, 260)
     half = len(whole) // 2
     files |= {
-        "bad_cut.jpg": corpus.truncated_jpeg(),
+        "bad_cut.jpg": bad_files.truncated_jpeg(),
         "bad_hole.jpg": whole[:half] + bytes(half // 2) + whole[half + half // 2 :],
         "bad_flat.jpg": corpus.save(corpus.Image.new("L", (90, 60), 100), "JPEG"),
-        "bad_text.jpg": corpus.text(),
+        "bad_text.jpg": bad_files.text(),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bad_files
 import corpus
 import numpy as np
 import pytest
@@ -51,11 +52,11 @@ HOSTS = {
     "progressive": corpus.jpeg(progressive=True),
     "cmyk": corpus.jpeg(mode="CMYK"),
     "odd chroma": corpus.odd_jpeg(),
-    "truncated": corpus.truncated_jpeg(),
-    "padded with zeros": corpus.truncated_jpeg() + bytes(500),
-    "no bytes": corpus.zero_bytes(),
-    "text": corpus.text(),
-    "huge header": corpus.huge_header_jpeg(),
+    "truncated": bad_files.truncated_jpeg(),
+    "padded with zeros": bad_files.truncated_jpeg() + bytes(500),
+    "no bytes": bad_files.zero_bytes(),
+    "text": bad_files.text(),
+    "huge header": bad_files.huge_header_jpeg(),
     "colour in dicom": corpus.dicom(
         syntax=corpus.JPEG_BASELINE, bits=8, photometric="RGB", pixels=corpus.coloured(corpus.mouse())
     ),

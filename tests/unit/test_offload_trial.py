@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import bad_files
 import corpus
 import pytest
 from fake_codec import FakeCodec, Lenient, Shifted, Sociable, Touchy
@@ -29,7 +30,7 @@ def order(tmp_path: Path) -> Order:
     files = {f"{n}.jpg": corpus.jpeg(400 + n, 300) for n in range(6)}
     files |= {f"{n}.dcm": corpus.dicom(90 + n, 80, syntax=corpus.JPEG_2000_LOSSLESS) for n in range(5)}
     files |= {"rare.dcm": corpus.dicom(syntax=corpus.JPEG_LOSSLESS), "a.png": corpus.png()}
-    files |= {"half.jpg": corpus.truncated_jpeg(), "text.jpg": corpus.text()}
+    files |= {"half.jpg": bad_files.truncated_jpeg(), "text.jpg": bad_files.text()}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     return Order(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import bad_files
 import corpus
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def archive(tmp_path: Path) -> Path:
         "b-dv.png": corpus.png(40, 20),
         "a-dv.png": corpus.png(30, 30),
         "c-dv.png": corpus.png(20, 30),
-        "c-lv.png": corpus.zero_bytes(),
+        "c-lv.png": bad_files.zero_bytes(),
         "d-forepaw.png": corpus.png(25, 25),
     }
     for name, content in files.items():
