@@ -87,6 +87,6 @@ def show_demo(folder: Path, summary: Summary) -> None:
     say("Read the calls:")
     say(f"  pandas  pandas.read_parquet({str(calls)!r})")
     say(f"  DuckDB  SELECT specimen_id, call, p_abnormal FROM '{calls}/*/*.parquet'")
-    say(f"  newest  mxbatch.read_calls({str(shown(summary.out))!r}).to_pandas()")
+    say(f"  Arrow   mxbatch.read_calls({str(shown(summary.out))!r})   the newest row per specimen")
     say(f"What is truly wrong with whom: {shown(folder / 'archive' / 'truth.csv')}")
     say("Score your own archive: mxbatch score ARCHIVE")

@@ -2,7 +2,7 @@
 
 >>> import mxbatch
 >>> summary = mxbatch.score("archive", "mxbatch-out", model="untrained")     # doctest: +SKIP
->>> mxbatch.read_calls("mxbatch-out").to_pandas()                            # doctest: +SKIP
+>>> mxbatch.read_calls("mxbatch-out").to_pylist()                            # doctest: +SKIP
 
 Names are loaded when they are first used, so that `import mxbatch` costs milliseconds.
 """
