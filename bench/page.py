@@ -3,6 +3,8 @@
 <!-- bench/results/NAME.json -->
 ...
 <!-- end -->
+
+`pytest tests/unit/test_bench_result.py --renew` writes them all.
 """
 
 from __future__ import annotations

@@ -226,6 +226,16 @@ def test_every_command_and_option_that_a_page_names_exists(page: Path, helped: d
     assert {option for option in options if option not in known} == set()
 
 
+def test_the_readme_names_every_command(helped: dict[str, str]) -> None:
+    named = set(re.findall(r"`mxbatch ([a-z]+)", README.read_text("utf-8").split("## Commands")[1]))
+    assert named == set(helped) - {""}
+
+
+def test_the_page_of_benchmarks_names_every_file() -> None:
+    named = set(re.findall(r"`(\w+\.py)`", (ROOT / "bench" / "README.md").read_text("utf-8")))
+    assert {path.name for path in (ROOT / "bench").glob("*.py")} - {"__init__.py"} <= named
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_and_file_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text("utf-8")
