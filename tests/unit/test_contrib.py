@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from mxbatch.engine.cli import app
 
-CONTRIB = Path(__file__).parents[2] / "contrib"
+ROOT = Path(__file__).parents[2]
+CONTRIB = ROOT / "contrib"
+DOCKERFILE = ROOT / "Dockerfile"
 FILES = sorted(path for path in CONTRIB.rglob("*") if path.is_file())
 
 
@@ -22,12 +25,19 @@ def known_options() -> set[str]:
     return {f"--{name.replace('_', '-')}" for name in names}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*FILES, DOCKERFILE], ids=lambda path: path.name)
 def test_the_options_given_to_mxbatch_score_exist(path: Path) -> None:
     text = path.read_text("utf-8").replace("\\\n", " ")
     commands = [line.partition("mxbatch score")[2] for line in text.splitlines() if "mxbatch score" in line]
     given = {option for command in commands for option in re.findall(r"(?<!\S)--[a-z-]+", command)}
     assert given <= known_options()
+
+
+def test_the_image_is_built_with_extras_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = re.findall(r"EXTRAS=([\w,-]+)", DOCKERFILE.read_text("utf-8"))
+    assert len(named) == 2
+    assert {extra for extras in named for extra in extras.split(",")} <= set(project["optional-dependencies"])
 
 
 def test_every_file_but_the_timer_calls_mxbatch_score() -> None:
