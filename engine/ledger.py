@@ -151,8 +151,12 @@ class Output:
 
     def runs(self) -> list[RunRecord]:
         """Every run, oldest first: by its number, never by the clock."""
-        run_ids = sorted(self._run_ids(), key=lambda run_id: (_number(run_id), run_id))
-        return [record for run_id in run_ids if (record := self._record(run_id))]
+        return [record for run_id in self._run_ids() if (record := self._record(run_id))]
+
+    def has_finished(self, model_id: str) -> bool:
+        """Whether a run with this model has finished here. Mostly the newest record says so, and no other is read."""
+        records = map(self._record, reversed(self._run_ids()))
+        return any(record and record.finished and record.model_id == model_id for record in records)
 
     def next_run_id(self, stamp: str) -> str:
         """A new id that sorts after every other, also when the clock was set back: `00007-20261120T105021Z`."""
@@ -228,9 +232,10 @@ class Output:
         return {_number(name) for name in names if name.startswith("part-") and name.endswith(".parquet")}
 
     def _run_ids(self) -> list[str]:
-        """Folders of runs, in no order; some may have no record."""
+        """Folders of runs, oldest first; some may have no record."""
         names = self.store.names("runs")
-        return [name.removesuffix("/") for name in names if name.endswith("/") and not name.startswith(".")]
+        ids = [name.removesuffix("/") for name in names if name.endswith("/") and not name.startswith(".")]
+        return sorted(ids, key=lambda run_id: (_number(run_id), run_id))
 
     def _record(self, run_id: str) -> RunRecord | None:
         name = f"{self.run_folder(run_id)}/run.json"

@@ -132,6 +132,8 @@ def score(
             stop=stop,
         )
         _require_own_output(order)
+        if not dry_run and not output.has_finished(order.bundle.model_id):  # else there may be nothing new
+            fleet.expect_work()
         finished = _finish_interrupted(order) if locked else []
         if finished and asked.limit is not None:
             return _summary(order, finished, dry_run, None, None)

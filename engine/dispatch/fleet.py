@@ -1,13 +1,14 @@
 """Who works for a run: this machine's worker processes, or Ray actors on this machine or many.
 
 A fleet is chosen before anything is written, so that an impossible wish costs nothing; its workers are started when
-there is work for them.
+there is work for them. One may be there before: importing torch takes a worker longer than all else that it does
+before its first shard, and can be done while the run still reads the archive and plans.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from os import environ
@@ -16,7 +17,7 @@ from typing import Protocol
 
 from mxbatch.engine.dispatch.job import Job
 from mxbatch.engine.dispatch.launcher import Launcher
-from mxbatch.engine.dispatch.local import launch_locally
+from mxbatch.engine.dispatch.local import WorkerProcess, launch_locally
 from mxbatch.engine.errors import EnvironmentFault
 from mxbatch.engine.machine import CUDA_BATCH, Crew, choose_crew, count_gpus, proven
 from mxbatch.engine.runtime.prepare import Prepared, Wish
@@ -32,6 +33,9 @@ class Fleet(Protocol):
     """How many they are and what each is told. Ray's cluster may grow and shrink after that."""
     elsewhere: bool
     """True where they have GPUs and this machine has none, so that nothing can be tried here."""
+
+    def expect_work(self) -> None:
+        """There will be a job, as far as anybody can tell: what can be done before it is known may begin."""
 
     def proven(self, note: Note) -> Crew:
         """`crew`, once it is known to work; may change it, and says so."""
@@ -49,13 +53,25 @@ class LocalFleet:
         self._device, self._worker_bytes = asked.device, asked.worker_bytes
         batch = asked.batch if isinstance(asked.batch, int) else None
         self.crew = choose_crew(asked.device, asked.workers, batch, worker_bytes=asked.worker_bytes)
+        self._waiting: list[WorkerProcess] = []
+
+    def expect_work(self) -> None:
+        """One worker starts: it makes the first shard wait less, and leaves a core to who reads and plans."""
+        if not self._waiting:
+            with suppress(OSError):  # no room for a process: the run says so when it needs one
+                self._waiting.append(WorkerProcess(self.crew.model_threads))
+
+    def close(self) -> None:
+        while self._waiting:
+            self._waiting.pop().kill()
 
     def proven(self, note: Note) -> Crew:
         self.crew = proven(self.crew, self._device, note, worker_bytes=self._worker_bytes)
         return self.crew
 
     def launch(self, job: Job, log: Path) -> AbstractContextManager[Launcher]:
-        return launch_locally([replace(job, device=device) for device in self.crew.devices], log)
+        jobs = [replace(job, device=device) for device in self.crew.devices]
+        return launch_locally(jobs, log, self._waiting)
 
 
 @contextmanager
@@ -66,7 +82,8 @@ def open_fleet(asked: Settings, note: Note) -> Iterator[Fleet]:
     """
     where = _ray_wanted(asked, note)
     if where is None:
-        yield LocalFleet(asked)
+        with closing(LocalFleet(asked)) as local:
+            yield local
         return
     if find_spec("ray") is None:
         raise EnvironmentFault("MX-E014", "ray is not installed", fix="pip install 'mxbatch[ray]'")

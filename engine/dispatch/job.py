@@ -50,7 +50,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The worker's process runs; said every `HEARTBEAT_S` seconds, from its first moment on."""
+    """The worker's process runs; said every `HEARTBEAT_S` seconds, from when it has its job on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO, Any
+from typing import Any
 
 from mxbatch.engine.dispatch.job import Gone, Job
 from mxbatch.engine.dispatch.launcher import Worker
@@ -26,23 +26,30 @@ KILL_S = 5.0
 
 
 class WorkerProcess:
-    """One worker process, from the side of who started it."""
+    """One worker process, from the side of who started it. Until it is told its job it imports, and waits."""
 
-    def __init__(self, job: Job, log: IO[bytes]) -> None:
+    def __init__(self, model_threads: int) -> None:
         self.connection: Connection[Any, Any]
         self.connection, theirs = Pipe()
+        self._log: Path | None = None
+        self._early_words = os.fdopen(os.memfd_create("early-words"), "w+b")
+        """What it writes before it has a job, and so no log: it may be older than the run's folder."""
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mxbatch.engine.dispatch.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **_environment(job)},
+                stdout=self._early_words,
+                stderr=self._early_words,
+                env={**os.environ, **_environment(model_threads)},
             )
         self._outbox: SimpleQueue[Any] = SimpleQueue()
         Thread(target=self._deliver, daemon=True).start()
-        self.send(job)
+
+    def begin(self, job: Job, log: Path) -> None:
+        """Tell it its job. What it, and the libraries in it, write to stdout and stderr goes to `log` from now on."""
+        self._log = log
+        self.send((job, log))
 
     def send(self, message: Any) -> None:
         self._outbox.put(message)
@@ -68,6 +75,14 @@ class WorkerProcess:
             self.process.wait(KILL_S)
         self._outbox.put(None)
         self.connection.close()
+        self._keep_early_words()
+
+    def _keep_early_words(self) -> None:
+        with self._early_words as file, suppress(OSError):
+            file.seek(0)
+            if self._log and (words := file.read()):
+                with self._log.open("ab") as log:
+                    log.write(words)
 
     def _obituary(self) -> str:
         try:
@@ -77,27 +92,30 @@ class WorkerProcess:
         return f"a worker died ({'signal' if code < 0 else 'exit status'} {abs(code)})"
 
 
-def _environment(job: Job) -> dict[str, str]:
+def _environment(model_threads: int) -> dict[str, str]:
     """Set before the interpreter starts, when it still counts. (Its `-P` keeps the current folder off the path:
     it may be an archive, and nobody's `timm.py` there is to be run.)
 
     With an arena of the allocator per decode thread, freed pictures stay with their arenas and a worker's memory
     creeps up by some 7 % over thousands of radiographs; with two it stays flat, and no slower.
     """
-    return {"OMP_NUM_THREADS": str(job.model_threads), "MALLOC_ARENA_MAX": "2"}
+    return {"OMP_NUM_THREADS": str(model_threads), "MALLOC_ARENA_MAX": "2"}
 
 
 class LocalLauncher:
-    """One place per job; worker `n` is told `jobs[n]`."""
+    """One place per job; worker `n` is told `jobs[n]`. Those that `waiting` holds are taken first."""
 
-    def __init__(self, jobs: Sequence[Job], log: IO[bytes]) -> None:
-        self._jobs, self._log = jobs, log
+    def __init__(self, jobs: Sequence[Job], log: Path, waiting: list[WorkerProcess]) -> None:
+        self._jobs, self._log, self._waiting = jobs, log, waiting
 
     def places(self) -> int:
         return len(self._jobs)
 
     def start(self, place: int) -> WorkerProcess:
-        return WorkerProcess(self._jobs[place], self._log)
+        job = self._jobs[place]
+        worker = self._waiting.pop() if self._waiting else WorkerProcess(job.model_threads)
+        worker.begin(job, self._log)
+        return worker
 
     def ready(self, workers: Iterable[Worker], timeout_s: float) -> Sequence[Worker]:
         by_connection = {worker.connection: worker for worker in workers if isinstance(worker, WorkerProcess)}
@@ -105,7 +123,7 @@ class LocalLauncher:
 
 
 @contextmanager
-def launch_locally(jobs: Sequence[Job], log: Path) -> Iterator[LocalLauncher]:
-    """`log` takes what the workers, and the libraries in them, write to stdout and stderr."""
-    with log.open("ab") as words:
-        yield LocalLauncher(jobs, words)
+def launch_locally(jobs: Sequence[Job], log: Path, waiting: list[WorkerProcess]) -> Iterator[LocalLauncher]:
+    """`log` takes what the workers write to stdout and stderr. Raises OSError where it cannot be written."""
+    log.touch()
+    yield LocalLauncher(jobs, log, waiting)

@@ -40,8 +40,9 @@ class Host:
         if __version__ != driver_version:
             raise RuntimeError(f"mxbatch {__version__} is installed there, {driver_version} runs here")
         log = open_store(job.out).log_file(log_name)
-        with (log if log.parent.is_dir() else Path("/dev/null")).open("ab") as words:
-            self._process = WorkerProcess(replace(job, bundle=unpacked(job.bundle, bundle[0])), words)
+        job = replace(job, bundle=unpacked(job.bundle, bundle[0]))
+        self._process = WorkerProcess(job.model_threads)
+        self._process.begin(job, log if log.parent.is_dir() else Path("/dev/null"))
 
     def send(self, message: Any) -> None:
         self._process.send(message)

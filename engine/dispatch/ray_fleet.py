@@ -88,6 +88,9 @@ class RayFleet:
             self._connect()
         self.elsewhere = self.crew.devices[0] != "cpu" and not count_gpus()
 
+    def expect_work(self) -> None:
+        """Nothing begins early: Ray, where it is ours, and its actors are started for a job."""
+
     def proven(self, note: Note) -> Crew:
         if not self._connected:
             self._connect()

@@ -1,7 +1,8 @@
 """One worker process: `python -m mxbatch.engine.dispatch.worker FD`, with a Connection to the run at FD.
 
-It loads the model once, then scores and commits shard after shard. It never outlives the run: a thread listens
-to the connection and ends the process as soon as the other side is gone, in the middle of whatever it does.
+It imports what every job needs, which takes longer than all else before its first shard, and waits for its job. Then
+it loads the model once, and scores and commits shard after shard. It never outlives the run: a thread listens to the
+connection and ends the process as soon as the other side is gone, in the middle of whatever it does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
@@ -39,9 +41,12 @@ def main() -> None:
     line = _Line(Connection(int(sys.argv[1])))
     inbox: SimpleQueue[Any] = SimpleQueue()
     Thread(target=line.listen, args=(inbox,), daemon=True).start()
-    Thread(target=line.beat, daemon=True).start()
     try:
-        _work(line, inbox)
+        _import_ahead()
+        job, log = inbox.get()
+        Thread(target=line.beat, daemon=True).start()
+        _write_to(log)
+        _work(job, line, inbox)
     except MxbatchError as error:
         line.say(Failed(error, traceback.format_exc()))
     except Exception as error:
@@ -75,7 +80,23 @@ class _Line:
             os._exit(1)
 
 
-def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
+def _import_ahead() -> None:
+    """The modules of `_work`; and the one that brings torch, which the scorer would import when it opens a bundle."""
+    import mxbatch.engine.ledger
+    import mxbatch.engine.offload.worker
+    import mxbatch.engine.runtime.bundle_scorer
+    import mxbatch.engine.runtime.speeds
+    import mxbatch.engine.shard  # noqa: F401
+
+
+def _write_to(log: Path) -> None:
+    """Have stdout and stderr of this process end up in `log`, whoever in it writes."""
+    with log.open("ab") as words:
+        for number in (1, 2):
+            os.dup2(words.fileno(), number)
+
+
+def _work(job: Job, line: _Line, inbox: SimpleQueue[Any]) -> None:
     from mxbatch.engine.bundle import read_bundle
     from mxbatch.engine.feed import Loader, loader_pool, timed
     from mxbatch.engine.ledger import Output
@@ -90,7 +111,6 @@ def _work(line: _Line, inbox: SimpleQueue[Any]) -> None:
 
     started = time.perf_counter()
     keep_freed_memory()
-    job: Job = inbox.get()
     output = Output(job.out)
     if not output.has_run(job.run_id):
         where = output.where(output.run_folder(job.run_id))

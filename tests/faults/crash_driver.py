@@ -81,6 +81,9 @@ class InlineFleet:
     elsewhere = False
     crew = Crew(devices=("cpu",), batch=4, model_threads=1, decode_threads=1)
 
+    def expect_work(self) -> None:
+        pass
+
     def proven(self, note: Any) -> Crew:
         return self.crew
 

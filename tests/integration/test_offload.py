@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import pytest
 import real_archive
@@ -62,12 +61,10 @@ def test_a_worker_refuses_a_job_whose_radiographs_it_would_decode_in_another_way
         limits=Limits(),
         offload={"jpeg": Share(share=0.5, engine="cuda", gpu_per_s=2.0, host_per_s=1.0)},
     )
-    inbox: SimpleQueue[Any] = SimpleQueue()
-    inbox.put(job)
 
     class Line:
         def say(self, message: object) -> None:
             raise AssertionError("it is not ready")
 
     with pytest.raises(EnvironmentFault, match="MX-M007"):
-        worker._work(Line(), inbox)  # type: ignore[arg-type]
+        worker._work(job, Line(), SimpleQueue())  # type: ignore[arg-type]
