@@ -23,7 +23,8 @@ from mxbatch.engine.archive.table import Records
 
 MISSING, AMBIGUOUS = -1, -2
 
-_HEX = re.compile(r"[0-9a-fA-F]{32,128}")
+_HEX_DIGITS = 32
+_HEX = re.compile(rf"[0-9a-fA-F]{{{_HEX_DIGITS},128}}")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -117,10 +118,7 @@ def match(files: Sequence[Entry], places: Sequence[Place | None], rows: Sequence
 
 def _exact_keys(files: Sequence[Entry], places: Sequence[Place | None]) -> Iterator[tuple[str, int]]:
     for i, (file, place) in enumerate(zip(files, places, strict=True)):
-        folders = {file.folder}
-        if place is not None:
-            folders.add("/".join(place))
-        for folder in folders:
+        for folder in (file.folder,) if place is None else {file.folder, "/".join(place)}:
             for name in _with_hex_stem(file.name):
                 yield (f"{folder}/{name}" if folder else name), i
 
@@ -135,8 +133,13 @@ def _only(keys: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def _exact_hit(exact: dict[str, int], row: Wanted) -> int:
-    found = [exact[path] for path in row.paths if path in exact]
-    return next((hit for hit in found if hit != AMBIGUOUS), AMBIGUOUS if found else MISSING)
+    best = MISSING
+    for path in row.paths:
+        hit = exact.get(path, MISSING)
+        if hit >= 0:
+            return hit
+        best = min(best, hit)  # AMBIGUOUS says more
+    return best
 
 
 def _loose_hit(
@@ -165,4 +168,4 @@ def _agree(one: Sequence[str], other: Sequence[str]) -> bool:
 def _with_hex_stem(name: str) -> tuple[str, ...]:
     """`name`, and its stem where that is a checksum: the mirror names files `<checksum>.<any suffix>`."""
     stem = name.rpartition(".")[0]
-    return (name, stem.lower()) if _HEX.fullmatch(stem) else (name,)
+    return (name, stem.lower()) if len(stem) >= _HEX_DIGITS and _HEX.fullmatch(stem) else (name,)
