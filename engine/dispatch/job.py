@@ -118,7 +118,7 @@ class Tally:
     """At work at once, at most so far."""
     workers_ready: int = 0
     startup_s: float = 0.0
-    """Until the first worker was ready."""
+    """From when there were shards to hand out until the first worker was ready for one."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     deaths: int = 0
     peak_bytes: int = 0
