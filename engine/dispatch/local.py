@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
@@ -32,7 +33,7 @@ class WorkerProcess:
         self.connection: Connection[Any, Any]
         self.connection, theirs = Pipe()
         self._log: Path | None = None
-        self._early_words = os.fdopen(os.memfd_create("early-words"), "w+b")
+        self._early_words = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         """What it writes before it has a job, and so no log: it may be older than the run's folder."""
         with theirs:
             self.process = subprocess.Popen(
