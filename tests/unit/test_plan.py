@@ -49,7 +49,9 @@ def test_shards_shrink_towards_the_end_so_that_no_worker_is_left_with_a_big_one(
     assert given_out == sorted(given_out, reverse=True)
     assert given_out[-1] <= max(sizes.least, batch, radiographs // workers)
     assert max(given_out) <= sizes.most
-    assert all(size % batch == 0 for size in given_out[:-1])  # only the end of the archive leaves a batch half full
+    assert all(
+        size % batch == 0 for size in given_out[:-1]
+    )  # only the end of the archive leaves a batch half full
 
 
 def test_what_a_crash_may_cost_comes_before_whole_batches() -> None:
