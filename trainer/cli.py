@@ -147,6 +147,12 @@ def evaluate(
     view: Annotated[
         list[str] | None, typer.Option(help="Look at these views only; repeatable. By default at all.")
     ] = None,
+    alone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VIEW", help="Measure models of several views by this one alone, too; repeatable."
+        ),
+    ] = None,
     subset: Annotated[
         Path | None,
         typer.Option(
@@ -174,6 +180,7 @@ def evaluate(
         out,
         scores=scores,
         views=view,
+        alone=alone or (),
         subset=None if subset is None else keys_on(subset, "test"),
         truth=truth,
         device=device,

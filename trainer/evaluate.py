@@ -12,7 +12,7 @@ The folder appears whole or not at all. Several bundles share one taxonomy and a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +96,7 @@ def evaluate(
     *,
     scores: Path | None = None,
     views: Sequence[str] | None = None,
+    alone: Sequence[str] = (),
     subset: Collection[Key] | None = None,
     truth: bool = False,
     device: str = "auto",
@@ -107,7 +108,7 @@ def evaluate(
     """Evaluate every bundle on the labelled specimens of `archive` and write the folder `out`.
 
     `scores` is the table of answers, by default the one in the archive; `views` limits every model to these of its
-    views; `subset` holds the keys of the specimens to use, such as a test split's. With `truth`, phantoms are labelled
+    views; a model of several views is measured by each of `alone`, too, as one more model; `subset` holds the keys of the specimens to use, such as a test split's. With `truth`, phantoms are labelled
     by what was drawn and not by what their scorers answered. `keep_decoded` is how many GB of decoded
     radiographs may stay in the user's cache. `bootstrap` draws give 95 % intervals. A class that no
     specimen has, or all have, gets no figure and no exception.
@@ -124,12 +125,12 @@ def evaluate(
         raise UsageError("MX-U001", f"bootstrap draws: {bootstrap} cannot be")
     opened = _of_one_taxonomy([read_bundle(path) for path in bundles])
     judged = []
-    for bundle in opened:
+    for bundle, shown in _shown(opened, views, alone):
         one = judge(
             bundle,
             archive,
             scores=scores,
-            views=views,
+            views=shown,
             subset=subset,
             truth=truth,
             device=device,
@@ -137,7 +138,8 @@ def evaluate(
             note=display.note,
         )
         judged.append(one)
-        display.note(f"{bundle.model_id}: {len(one.keys)} specimens, {one.radiographs} radiographs scored")
+        by = "" if one.views == bundle.recipe.views else f" by {', '.join(one.views)}"
+        display.note(f"{bundle.model_id}{by}: {len(one.keys)} specimens, {one.radiographs} radiographs scored")
     entries = tuple(_measured(one, bootstrap, seed) for one in judged)
     display.note(f"measured with {bootstrap} draws of animal lines")
     found = Evaluation(
@@ -166,6 +168,16 @@ def _of_one_taxonomy(bundles: list[Bundle]) -> list[Bundle]:
                 fix="evaluate them apart",
             )
     return list({bundle.model_id: bundle for bundle in bundles}.values())
+
+
+def _shown(
+    bundles: Sequence[Bundle], views: Sequence[str] | None, alone: Sequence[str]
+) -> Iterator[tuple[Bundle, Sequence[str] | None]]:
+    """Every bundle with what it is shown: first `views`, then each view of `alone` where it knows several."""
+    for bundle in bundles:
+        yield bundle, views
+        if len(bundle.recipe.views) > 1:
+            yield from ((bundle, [view]) for view in dict.fromkeys(alone))
 
 
 def _measured(judged: Judged, bootstrap: int, seed: int) -> Entry:

@@ -67,7 +67,7 @@ def _csv(found: Evaluation) -> str:
 
 
 def predictions(entries: Sequence[Entry]) -> pa.Table:
-    """A row per bundle and specimen: key, colony, `p_<node>` and `true_<node>` (null where nobody judged)."""
+    """A row per bundle, views shown and specimen: key, colony, `p_<node>` and `true_<node>` (null where nobody judged)."""
     return pa.concat_tables([_predictions(entry.judged) for entry in entries])
 
 
@@ -76,6 +76,7 @@ def _predictions(judged: Judged) -> pa.Table:
     return pa.table(
         {
             "bundle": pa.array([judged.bundle.model_id] * len(judged.keys), pa.string()),
+            "views": pa.array([" ".join(judged.views)] * len(judged.keys), pa.string()),
             **{part: pa.array([key[i] for key in judged.keys], pa.string()) for i, part in enumerate(KEY)},
             "colony_id": pa.array(judged.colonies, pa.string()),
             **{f"p_{name}": pa.array(judged.p_NK[:, k], pa.float32()) for k, name in enumerate(names)},

@@ -256,6 +256,20 @@ def test_a_multiview_model_can_be_shown_one_view_of_the_test_specimens(
     assert backbone_grid(one.entries, "marginal", one.data).rows[0][3] != ""  # under LV
 
 
+def test_what_one_model_gains_by_all_its_views_is_measured_against_each_of_them_alone(
+    bundles: dict[str, Bundle], archive: Path, tmp_path: Path
+) -> None:
+    paths = [bundles[name].path for name in ("mv", "dv")]
+    found = evaluate(paths, archive, tmp_path / "out", alone=["dv", "lv"], bootstrap=0, device="cpu")
+    shown = [(entry.judged.bundle.recipe.name, entry.judged.views) for entry in found.entries]
+    assert shown == [("mv", ("dv", "lv")), ("mv", ("dv",)), ("mv", ("lv",)), ("dv", ("dv",))]
+    assert {difference.plus for difference in found.differences} == {bundles["mv"].model_id}
+    table = pq.read_table(found.out / "predictions.parquet").to_pydict()
+    assert set(zip(table["bundle"], table["views"], strict=True)) == {
+        (entry.judged.bundle.model_id, " ".join(entry.judged.views)) for entry in found.entries
+    }
+
+
 def test_an_archive_without_labels_is_named_and_leaves_nothing(
     bundles: dict[str, Bundle], tmp_path: Path
 ) -> None:
@@ -275,6 +289,8 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_written(
         evaluate([mv], archive, archive)
     with pytest.raises(UsageError, match="no view 'tail'; it knows dv, lv"):
         evaluate([mv], archive, tmp_path / "out", views=["tail"])
+    with pytest.raises(UsageError, match="no view 'tail'; it knows dv, lv"):
+        evaluate([mv], archive, tmp_path / "out", alone=["tail"], device="cpu")
     with pytest.raises(UsageError, match="-1 cannot be"):
         evaluate([mv], archive, tmp_path / "out", bootstrap=-1)
     with pytest.raises(UsageError, match="no bundle"):
