@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mxbatch.bench.result import RATE, Result
-from mxbatch.bench.score import LOADER_THREADS, MODEL_THREAD
+from mxbatch.bench.score import LOADER, MODEL, STALLS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,12 +51,14 @@ def draw(result: Result, path: Path) -> None:
 
 def _stalls(axes: Axes, result: Result) -> None:
     """A bar for the workers' clock, divided by stage; above it what the loader threads did meanwhile."""
-    lanes = {"model threads": (*MODEL_THREAD, "rest"), "loader threads": LOADER_THREADS}
+    threads = {str(row[0]): row[1] for row in result.tables[STALLS].rows}
+    lanes = (MODEL, LOADER)
     named = set()
-    for row, stages in enumerate(lanes.values()):
+    for row, lane in enumerate(lanes):
         left = 0.0
-        for stage in stages:
-            seconds = result.stages.get(stage, 0.0)
+        for stage, seconds in result.stages.items():
+            if threads[stage] != lane:
+                continue
             axes.barh(
                 row,
                 seconds,
@@ -67,7 +69,7 @@ def _stalls(axes: Axes, result: Result) -> None:
             )
             named.add(stage)
             left += seconds
-    axes.set_yticks(range(len(lanes)), list(lanes))
+    axes.set_yticks(range(len(lanes)), [f"{lane} threads" for lane in lanes])
     axes.set_xlabel("seconds, all workers", fontsize=8, color=INK)
     axes.legend(ncols=len(COLOURS), frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.1))
 

@@ -25,9 +25,18 @@ from mxbatch.bench.result import Figure, Result, Table, rates
 from mxbatch.bench.subject import Chosen
 from mxbatch.engine.machine import choose_crew
 
-MODEL_THREAD = ("wait", "encode", "fuse", "write")
-LOADER_THREADS = ("read", "decode")
-"""Whose time a stage is. What a worker's model thread does besides is `rest`: Python, and idling at the end."""
+STAGES = ("read", "decode", "wait", "encode", "fuse", "write")
+LOADER, MODEL = "loader", "model"
+STALLS = "where the time goes"
+"""The table of stages."""
+
+
+def thread_of(stage: str, *, shared: bool) -> str:
+    """Whose time a stage is. On `shared` cores the model's thread decodes, too.
+
+    What it does besides is `rest`: Python, and idling at the end.
+    """
+    return LOADER if stage == "read" or (stage == "decode" and not shared) else MODEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +71,9 @@ def measure_score(
         "peak of a worker": Figure(unit="MB", rounds=tuple(each.worker_mb for each in scored)),
         "peak of the run": Figure(unit="MB", rounds=tuple(each.run_mb for each in scored)),
     }
-    divided = stages(last, chosen.workers)
-    clock = sum(divided[name] for name in (*MODEL_THREAD, "rest"))
+    shared = chosen.device == "cpu"
+    divided = stages(last, chosen.workers, shared=shared)
+    clock = (last.record["seconds"]["wall"] - last.record["seconds"]["startup"]) * chosen.workers
     return Result(
         kind="score",
         what="decoding alone, the model alone, and `mxbatch score`, in turn; the limit follows from the first two",
@@ -75,7 +85,7 @@ def measure_score(
         },
         stages=divided,
         tables={
-            "where the time goes": stall_table(last, chosen.workers),
+            STALLS: stall_table(last, chosen.workers, shared=shared),
             "corpus": corpus_table(statistics.median(whole), statistics.median(startup_s), price_per_hour),
         },
         data=describe(sources, amounts.radiographs),
@@ -90,7 +100,7 @@ def limit(decode: float, model: float, *, shared: bool) -> float:
 def _round(archive: Path, out: Path, chosen: Chosen, amounts: Amounts) -> tuple[float, float, Scored]:
     """(decode alone, model alone, the whole)"""
     crew = choose_crew(chosen.device.partition(":")[0], chosen.workers)
-    loaders = crew.decode_threads * chosen.workers
+    loaders = max(1, crew.decode_threads) * chosen.workers
     task = Task(
         bundle=chosen.bundle.path,
         root=archive,
@@ -118,24 +128,24 @@ def settings_of(chosen: Chosen, workers: int | None = None) -> dict[str, object]
     }
 
 
-def stages(scored: Scored, workers: int) -> dict[str, float]:
+def stages(scored: Scored, workers: int, *, shared: bool) -> dict[str, float]:
     """Seconds per stage over all workers, `rest` among them."""
     seconds = scored.record["seconds"]
-    worked = {name: float(seconds.get(name, 0.0)) for name in (*LOADER_THREADS, *MODEL_THREAD)}
+    worked = {name: float(seconds.get(name, 0.0)) for name in STAGES}
     clock = (seconds["wall"] - seconds["startup"]) * workers
-    rest = max(0.0, clock - sum(worked[name] for name in MODEL_THREAD))
-    return {name: round(value, 4) for name, value in (*worked.items(), ("rest", rest))}
+    rest = clock - sum(s for name, s in worked.items() if thread_of(name, shared=shared) == MODEL)
+    return {name: round(value, 4) for name, value in (*worked.items(), ("rest", max(0.0, rest)))}
 
 
-def stall_table(scored: Scored, workers: int) -> Table:
+def stall_table(scored: Scored, workers: int, *, shared: bool) -> Table:
     """A row per stage: whose time, seconds, share of the workers' clock, milliseconds per radiograph."""
-    seconds = stages(scored, workers)
-    clock = sum(seconds[name] for name in (*MODEL_THREAD, "rest"))
+    seconds = stages(scored, workers, shared=shared)
+    clock = sum(s for name, s in seconds.items() if thread_of(name, shared=shared) == MODEL)
     radiographs = scored.record["planned"]["radiographs"]
     rows = tuple(
         (
             name,
-            "loader" if name in LOADER_THREADS else "model",
+            thread_of(name, shared=shared),
             round(value, 3),
             f"{value / clock:.1%}" if clock else None,
             round(1000 * value / radiographs, 3),

@@ -28,6 +28,7 @@ class Crew:
     batch: int
     model_threads: int
     decode_threads: int
+    """0 where the model's own thread decodes, because both would share a core."""
 
 
 def choose_crew(
@@ -40,7 +41,7 @@ def choose_crew(
 ) -> Crew:
     """One worker per GPU, its decoders sharing the cores; else one single-threaded worker per core and `worker_bytes`.
 
-    A CPU worker runs its model on one thread however many workers there are: so a specimen's numbers do not
+    A CPU worker decodes and runs its model on one thread however many workers there are: so a specimen's numbers do not
     depend on how the machine was shared out. Raises UsageError when CUDA is asked for and there is none.
     """
     cpus = cpus or len(os.sched_getaffinity(0))
@@ -56,7 +57,7 @@ def choose_crew(
             decode_threads=max(1, cpus // count),
         )
     count = workers or max(1, min(cpus, memory_bytes() // worker_bytes))
-    return Crew(devices=("cpu",) * count, batch=batch or CPU_BATCH, model_threads=1, decode_threads=1)
+    return Crew(devices=("cpu",) * count, batch=batch or CPU_BATCH, model_threads=1, decode_threads=0)
 
 
 def proven(crew: Crew, device: str, note: Callable[[str], None], *, worker_bytes: int = WORKER_BYTES) -> Crew:

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from mxbatch.engine.bundle import Bundle
 from mxbatch.engine.errors import RadiographError
-from mxbatch.engine.feed import Loaded, Loader, load_ahead, timed
+from mxbatch.engine.feed import AHEAD_BYTES, Fetched, Loaded, Loader, load_ahead, timed
 from mxbatch.engine.plan import Radiograph, Shard
 from mxbatch.engine.rows import Outcome, calls_table, quarantine_table
 from mxbatch.engine.runtime.scorer import Features, Scorer
 
 STAGES = ("read", "decode", "decode_gpu", "wait", "encode", "fuse", "write")
-"""Read and decode are the loader threads' time, decode_gpu a GPU's decoder's, the others the model thread's; wait is
-nobody's work."""
+"""Read is the loader threads' time, decode theirs or the model thread's (`Engine.decoders`), decode_gpu a GPU's
+decoder's, the others the model thread's; wait is nobody's work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,8 @@ class Engine:
     loader: Loader
     pool: Executor
     run_id: str
+    decoders: int = 1
+    """Threads of the pool that decode; 0 where the model's own thread does, between batches."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ def score_shard(shard: Shard, engine: Engine, watch: Watch | None = None) -> Par
         rows.clear()
 
     loaded = _timed_iter(_load(engine, watch, [radiograph for _, radiograph in wanted]), seconds)
-    for row, ((outcome, radiograph), one) in enumerate(zip(wanted, loaded, strict=True)):
+    for row, ((outcome, radiograph), item) in enumerate(zip(wanted, loaded, strict=True)):
+        one = engine.loader.decode(item) if isinstance(item, Fetched) else item
         seconds["read"] += one.read_s
         seconds["decode"] += one.decode_s
         if one.gpu_s:
@@ -118,20 +121,30 @@ def score_shard(shard: Shard, engine: Engine, watch: Watch | None = None) -> Par
     )
 
 
-def _load(engine: Engine, watch: Watch, radiographs: Sequence[Radiograph]) -> Iterator[Loaded]:
-    def load(radiograph: Radiograph) -> Loaded:
-        if radiograph.path in watch.poisoned:
-            return Loaded(error=RadiographError("MX-D090", "two workers died on it"))
-        return engine.loader.load(radiograph)
+def _load(engine: Engine, watch: Watch, radiographs: Sequence[Radiograph]) -> Iterator[Loaded | Fetched]:
+    """Decoded radiographs; or their bytes, where the model's thread decodes."""
+    if watch.opening is not None:
+        return _with_care(engine, watch, watch.opening, radiographs)
+    step = engine.loader.load if engine.decoders else engine.loader.fetch
 
-    if watch.opening is None:
-        yield from load_ahead(load, radiographs, engine.pool, ahead=2 * engine.scorer.batch)
-        return
+    def load(radiograph: Radiograph) -> Loaded | Fetched:
+        return _POISON if radiograph.path in watch.poisoned else step(radiograph)
+
+    held = None if engine.decoders else AHEAD_BYTES
+    return load_ahead(load, radiographs, engine.pool, ahead=2 * engine.scorer.batch, ahead_bytes=held)
+
+
+def _with_care(
+    engine: Engine, watch: Watch, opening: Callable[[str], None], radiographs: Sequence[Radiograph]
+) -> Iterator[Loaded]:
     for radiograph in radiographs:
-        watch.opening(radiograph.path)
-        loaded = load(radiograph)
-        watch.opening("")  # what dies from here on is the model's doing
+        opening(radiograph.path)
+        loaded = _POISON if radiograph.path in watch.poisoned else engine.loader.load(radiograph)
+        opening("")  # what dies from here on is the model's doing
         yield loaded
+
+
+_POISON = Loaded(error=RadiographError("MX-D090", "two workers died on it"))
 
 
 def _fuse(
@@ -151,7 +164,9 @@ def _fuse(
     return engine.scorer.fuse(features_NTD, views_NT, mask_NT)
 
 
-def _timed_iter(items: Iterator[Loaded], seconds: defaultdict[str, float]) -> Iterator[Loaded]:
+def _timed_iter(
+    items: Iterator[Loaded | Fetched], seconds: defaultdict[str, float]
+) -> Iterator[Loaded | Fetched]:
     while True:
         with timed(seconds, "wait"):
             item = next(items, None)

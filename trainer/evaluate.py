@@ -108,10 +108,10 @@ def evaluate(
     """Evaluate every bundle on the labelled specimens of `archive` and write the folder `out`.
 
     `scores` is the table of answers, by default the one in the archive; `views` limits every model to these of its
-    views; a model of several views is measured by each of `alone`, too, as one more model; `subset` holds the keys of the specimens to use, such as a test split's. With `truth`, phantoms are labelled
-    by what was drawn and not by what their scorers answered. `keep_decoded` is how many GB of decoded
-    radiographs may stay in the user's cache. `bootstrap` draws give 95 % intervals. A class that no
-    specimen has, or all have, gets no figure and no exception.
+    views; a model of several views is measured by each of `alone`, too, as one more model; `subset` holds the keys of
+    the specimens to use, such as a test split's. With `truth`, phantoms are labelled by what was drawn and not by what
+    their scorers answered. `keep_decoded` is how many GB of decoded radiographs may stay in the user's cache.
+    `bootstrap` draws give 95 % intervals. A class that no specimen has, or all have, gets no figure and no exception.
 
     Raises UsageError MX-U001 (no bundle, `out` exists, unknown view, no specimen, negative draws, bundles with
     different taxonomies), MX-T001 (no labels), and EnvironmentFault as the engine does.
@@ -139,7 +139,9 @@ def evaluate(
         )
         judged.append(one)
         by = "" if one.views == bundle.recipe.views else f" by {', '.join(one.views)}"
-        display.note(f"{bundle.model_id}{by}: {len(one.keys)} specimens, {one.radiographs} radiographs scored")
+        display.note(
+            f"{bundle.model_id}{by}: {len(one.keys)} specimens, {one.radiographs} radiographs scored"
+        )
     entries = tuple(_measured(one, bootstrap, seed) for one in judged)
     display.note(f"measured with {bootstrap} draws of animal lines")
     found = Evaluation(

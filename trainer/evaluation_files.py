@@ -67,7 +67,7 @@ def _csv(found: Evaluation) -> str:
 
 
 def predictions(entries: Sequence[Entry]) -> pa.Table:
-    """A row per bundle, views shown and specimen: key, colony, `p_<node>` and `true_<node>` (null where nobody judged)."""
+    """A row per bundle, views shown and specimen: key, colony, `p_<node>`, `true_<node>` (null where nobody judged)."""
     return pa.concat_tables([_predictions(entry.judged) for entry in entries])
 
 

@@ -123,7 +123,7 @@ class RayFleet:
             devices=("cuda:0" if self._room.gpus else "cpu",) * places,
             batch=self._batch(),
             model_threads=1,
-            decode_threads=self._room.cpus,
+            decode_threads=self._room.cpus if self._room.gpus or self._room.cpus > 1 else 0,
         )
 
     def _batch(self) -> int:

@@ -137,7 +137,14 @@ def _work(job: Job, line: _Line, inbox: SimpleQueue[Any]) -> None:
     loader = Loader(root=job.archive, contract=contract, limits=job.limits, turns=turns, offload=offload)
     line.say(Ready(time.perf_counter() - started, scorer.name))
     with pool:
-        engine = Engine(bundle=bundle, scorer=scorer, loader=loader, pool=pool, run_id=job.run_id)
+        engine = Engine(
+            bundle=bundle,
+            scorer=scorer,
+            loader=loader,
+            pool=pool,
+            run_id=job.run_id,
+            decoders=job.decode_threads,
+        )
         while True:
             shard, assignment = inbox.get()
             reporter = _Reporter(line)

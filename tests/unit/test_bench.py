@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mxbatch.bench.apart import Scored
@@ -52,16 +54,25 @@ def test_the_rate_of_a_run_leaves_its_start_up_out() -> None:
 
 
 def test_model_threads_and_rest_add_up_to_the_clock_of_all_workers() -> None:
-    seconds = stages(SCORED, workers=2)
+    seconds = stages(SCORED, workers=2, shared=False)
     assert seconds["rest"] == pytest.approx(3.0)
     assert sum(seconds[name] for name in ("wait", "encode", "fuse", "write", "rest")) == pytest.approx(20.0)
 
 
 def test_the_stall_table_has_a_row_per_stage_with_its_share_and_its_milliseconds() -> None:
-    rows = {row[0]: row[1:] for row in stall_table(SCORED, workers=2).rows}
+    rows = {row[0]: row[1:] for row in stall_table(SCORED, workers=2, shared=False).rows}
     assert list(rows) == ["read", "decode", "wait", "encode", "fuse", "write", "rest"]
     assert rows["encode"] == ("model", 14.0, "70.0%", 140.0)
     assert rows["decode"] == ("loader", 7.0, "35.0%", 70.0)
+
+
+def test_on_shared_cores_decoding_is_the_model_threads_time() -> None:
+    seconds = {**SCORED.record["seconds"], "encode": 10.0, "wait": 0.5}
+    one_thread = replace(SCORED, record={**SCORED.record, "seconds": seconds})
+    rows = {row[0]: row[1:] for row in stall_table(one_thread, workers=2, shared=True).rows}
+    assert rows["read"][0] == "loader"
+    assert rows["decode"] == ("model", 7.0, "35.0%", 70.0)
+    assert sum(row[1] for name, row in rows.items() if name != "read") == pytest.approx(20.0)
 
 
 def test_a_million_radiographs_at_a_hundred_per_second_take_2778_hours_of_the_price() -> None:

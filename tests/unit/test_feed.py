@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,3 +86,41 @@ def test_no_more_decode_at_a_time_than_may(archive, radiographs, decoders, monke
     monkeypatch.setattr(feed, "decode", counting)
     load_all(archive, [radiograph for radiograph in radiographs if radiograph.path != "3.png"], decoders)
     assert most[0] == decoders
+
+
+def test_where_the_models_thread_decodes_the_threads_only_read(archive, radiographs, monkeypatch):
+    decoding, real = set(), feed.decode
+
+    def noting(data, contract, limits):
+        decoding.add(threading.current_thread())
+        return real(data, contract, limits)
+
+    monkeypatch.setattr(feed, "decode", noting)
+    pool, turns = loader_pool(0)
+    loader = Loader(root=archive, contract=InputContract(size=32), limits=Limits(), turns=turns)
+    with pool:
+        fetched = load_ahead(loader.fetch, radiographs, pool, ahead=8, ahead_bytes=1_000)
+        loaded = [loader.decode(one) for one in fetched]
+    assert decoding == {threading.current_thread()}
+    for got, radiograph in zip(loaded, radiographs, strict=True):
+        wanted = loader.load(radiograph)
+        assert (got.checksum, str(got.error)) == (wanted.checksum, str(wanted.error))
+        assert np.array_equal(got.image, wanted.image)
+
+
+@pytest.mark.parametrize(("size", "most"), [(10, 8), (500, READ_AHEAD)])
+def test_few_files_are_held_where_they_are_large(size, most):
+    """One more than these is on its way while the consumer has the one that it waited for."""
+    asked, now, worst = [], 0, 0
+
+    def load(radiograph):
+        asked.append(radiograph)
+        return radiograph
+
+    radiographs = [Radiograph(f"{n}", "dv", size, 0) for n in range(40)]
+    with ThreadPoolExecutor(1) as pool:
+        for now, _ in enumerate(load_ahead(load, radiographs, pool, ahead=8, ahead_bytes=1_000)):
+            pool.submit(int).result()  # all that was asked for so far is done
+            worst = max(worst, len(asked) - 1 - now)
+    assert now == 39
+    assert worst == most

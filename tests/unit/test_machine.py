@@ -17,7 +17,7 @@ def test_without_a_gpu_there_is_a_single_threaded_worker_per_core(monkeypatch: p
     monkeypatch.setattr(machine, "memory_bytes", lambda: 64_000_000_000)
     crew = choose_crew(cpus=6)
     assert crew.devices == ("cpu",) * 6
-    assert (crew.model_threads, crew.decode_threads) == (1, 1)
+    assert (crew.model_threads, crew.decode_threads) == (1, 0)
 
 
 def test_memory_bounds_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,16 +55,30 @@ def test_care_changes_no_number(archive: Path, shard: Shard) -> None:
     assert careful.drop_columns(["scored_at"]).equals(plain)
 
 
-def test_progress_counts_every_radiograph_once(archive: Path, shard: Shard) -> None:
+def test_who_decodes_changes_no_number(archive: Path, shard: Shard) -> None:
+    (archive / "2.jpg").write_bytes(b"")
+    with ThreadPoolExecutor(2) as pool:
+        engine = echo_engine(archive, pool)
+        by_threads = score_shard(shard, engine)
+        by_itself = score_shard(shard, replace(engine, decoders=0))
+    assert by_itself.calls.drop_columns(["scored_at"]).equals(by_threads.calls.drop_columns(["scored_at"]))
+    assert by_itself.quarantine.num_rows == 1
+    assert by_itself.quarantine["code"].equals(by_threads.quarantine["code"])
+
+
+@pytest.mark.parametrize("decoders", [0, 2])
+def test_progress_counts_every_radiograph_once(archive: Path, shard: Shard, decoders: int) -> None:
     counted: list[int] = []
     with ThreadPoolExecutor(2) as pool:
-        score_shard(shard, echo_engine(archive, pool), Watch(progress=counted.append))
+        engine = replace(echo_engine(archive, pool), decoders=decoders)
+        score_shard(shard, engine, Watch(progress=counted.append))
     assert sum(counted) == 6
 
 
-def test_a_poisoned_path_is_never_opened(archive: Path, shard: Shard) -> None:
+@pytest.mark.parametrize("decoders", [0, 2])
+def test_a_poisoned_path_is_never_opened(archive: Path, shard: Shard, decoders: int) -> None:
     with ThreadPoolExecutor(2) as pool:
-        engine = echo_engine(archive, pool)
+        engine = replace(echo_engine(archive, pool), decoders=decoders)
         part = score_shard(shard, engine, Watch(poisoned=frozenset({"3.jpg"})))
     assert part.quarantine["path"].to_pylist() == ["3.jpg"]
     assert part.quarantine["checksum"].to_pylist() == [None]
