@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,15 @@ def test_a_mistake_starts_none(started: list[WorkerProcess], scored: Score, wron
     assert started == []
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches these tests also where a shell runs them in the background, and has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("ends", ["a view that nobody knows", "an archive without radiographs", "Ctrl-C"])
 def test_a_run_that_ends_before_its_plan_leaves_neither_process_nor_file(
     monkeypatch: pytest.MonkeyPatch,
