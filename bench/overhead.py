@@ -146,10 +146,10 @@ def hot(archive: str, out: str, model: str, born: float) -> dict[str, float]:
     plan = make_plan(open_archive(root).index, model_id=bundle.model_id)
     side = bundle.recipe.input.size
     picture = Decoded(np.zeros((side, side), np.uint8), "jpeg", side, side)
-    pool, turns = feed.loader_pool(1)
+    pool, turns = feed.loader_pool(0)
     loader = feed.Loader(root=root, contract=bundle.recipe.input, limits=Limits(), turns=turns)
     scorer = _Instant(CPU_BATCH, len(bundle.taxonomy.nodes))
-    engine = Engine(bundle=bundle, scorer=scorer, loader=loader, pool=pool, run_id=RUN_ID)
+    engine = Engine(bundle=bundle, scorer=scorer, loader=loader, pool=pool, run_id=RUN_ID, decoders=0)
     output = Output(Path(out))
 
     def ready(*_: Any) -> Decoded:  # no Mock: it would keep every call
