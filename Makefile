@@ -27,6 +27,7 @@ reference: $(PHANTOMS) $(FEW) $(addprefix $(BUILD)/unseen-,$(UNSEEN))
 	set -e; for view in dv lv; do \
 	  mxbatch evaluate $(BUILD)/cae_mv --archive $(BUILD)/unseen-11 --out $(BUILD)/evaluation-$$view --view $$view; done
 	mxbatch evaluate $(BUILD)/cae_mv --archive $(FEW) --out $(BUILD)/evaluation-few
+	mxbatch evaluate $(BUILD)/cae_mv --archive $(FEW) --out $(BUILD)/evaluation-few-views --alone dv --alone lv
 	set -e; for view in dv lv; do \
 	  mxbatch evaluate $(BUILD)/cae_mv --archive $(FEW) --out $(BUILD)/evaluation-few-$$view --view $$view; done
 	rm -rf engine/reference && cp -r $(BUILD)/cae_mv engine/reference
@@ -36,6 +37,6 @@ OTHERS = cae_dv cae_lv convnext_mv convnext_dv convnext_lv
 .PHONY: table
 table: $(PHANTOMS) $(FEW)
 	set -e; for recipe in $(OTHERS); do \
-	  mxbatch train $$recipe --epochs 5 --archive $(PHANTOMS) --out $(BUILD)/$$recipe \
+	  mxbatch train $$recipe --archive $(PHANTOMS) --out $(BUILD)/$$recipe \
 	    --split $(BUILD)/cae_mv-run/split.csv; done
 	mxbatch evaluate $(addprefix $(BUILD)/,cae_mv $(OTHERS)) --archive $(FEW) --out $(BUILD)/evaluation-table
