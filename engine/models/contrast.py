@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _CELLS = 56
-"""At least so many cells along a side; surroundings are three by three of them, a nineteenth of the side at most."""
+"""At least so many cells along a side that has the pixels; surroundings are three by three of them."""
 _FAINTEST = 0.02
 """Spread, of greys from 0 to 1, below which nothing is amplified further: the noise of the open beam is."""
 
