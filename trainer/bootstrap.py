@@ -49,8 +49,9 @@ class Draws:
             groups_N=groups_N, counts_BG=np.array([np.ones(count, np.int64), *drawn]).astype(np.uint16)
         )
 
-    def weights(self, rows_N: NDArray[np.bool_], size: int = 4_000_000) -> Iterator[NDArray[np.float64]]:
-        """Weights `[some B, n]` of the specimens in `rows_N`, a chunk of about `size` numbers at a time."""
+    def weights(self, rows_N: NDArray[np.bool_], size: int = 60_000) -> Iterator[NDArray[np.float64]]:
+        """Weights `[some B, n]` of the specimens in `rows_N`, a chunk of about `size` numbers at a time: what is made
+        of it stays in the processor's cache (1,000 AUCs of 1,500 specimens: 28 ms; 150 ms in chunks of 4,000,000)."""
         groups_n = self.groups_N[rows_N]
         rows = max(1, size // max(1, len(groups_n)))
         for start in range(0, len(self.counts_BG), rows):

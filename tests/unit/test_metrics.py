@@ -186,7 +186,9 @@ def test_animals_that_resemble_their_line_widen_the_interval() -> None:
     score = np.repeat(rng.normal(size=40), 10) + true
     widths = []
     for groups in (np.arange(400) // 10, np.arange(400)):
-        [weights_BN] = Draws.make(groups, replicates=300, seed=0).weights(np.ones(400, np.bool_))
+        weights_BN = np.concatenate(
+            list(Draws.make(groups, replicates=300, seed=0).weights(np.ones(400, np.bool_)))
+        )
         low, high = interval(rank_metrics(score, true, weights_BN)["auc"][1:])
         widths.append(high - low)
     assert widths[0] > 2 * widths[1]
