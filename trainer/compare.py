@@ -115,10 +115,12 @@ def _multiview(judged: Sequence[Judged], replicates: int, seed: int) -> Iterator
 
 
 def _hierarchical(judged: Sequence[Judged], replicates: int, seed: int) -> Iterator[Difference]:
-    alike: dict[tuple[str, tuple[str, ...]], dict[str, Judged]] = defaultdict(dict)
+    """On equal terms: the same backbone, trained on the same views and shown the same."""
+    alike: dict[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, Judged]] = defaultdict(dict)
     for one in judged:
-        alike[one.bundle.recipe.backbone.name, one.views].setdefault(one.bundle.recipe.head.kind, one)
-    for (_, views), heads in alike.items():
+        recipe = one.bundle.recipe
+        alike[recipe.backbone.name, recipe.views, one.views].setdefault(recipe.head.kind, one)
+    for (_, _, views), heads in alike.items():
         if {"hierarchical", "direct"} <= set(heads):
             plus, minus = heads["hierarchical"], heads["direct"]
             (ours, theirs), count = _paired([plus, minus], replicates, seed)

@@ -270,6 +270,17 @@ def test_what_one_model_gains_by_all_its_views_is_measured_against_each_of_them_
     }
 
 
+def test_hierarchical_is_compared_with_direct_only_where_both_learned_from_the_same_views(
+    bundles: dict[str, Bundle], archive: Path, tmp_path: Path
+) -> None:
+    paths = [bundles[name].path for name in ("dv", "mv", "direct")]
+    found = evaluate(paths, archive, tmp_path / "out", alone=["dv"], bootstrap=0, device="cpu")
+    compared = {(d.plus, d.minus, d.model) for d in found.differences if d.what == HIERARCHICAL}
+    mv, direct = bundles["mv"].model_id, bundles["direct"].model_id
+    assert {(plus, minus) for plus, minus, _ in compared} == {(mv, direct)}  # never the model of `dv`
+    assert {model.rpartition(", ")[2] for _, _, model in compared} == {"MV", "DV"}
+
+
 def test_an_archive_without_labels_is_named_and_leaves_nothing(
     bundles: dict[str, Bundle], tmp_path: Path
 ) -> None:
