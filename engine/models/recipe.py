@@ -20,8 +20,8 @@ from mxbatch.engine.records import from_table, plain
 BACKBONE_SETTINGS = {
     "timm": (
         "conv_mlp", "norm_layer", "drop_rate", "drop_path_rate", "proj_drop_rate", "global_pool", "img_size",
-        "patch_size", "depths", "dims", "depth", "embed_dim", "num_heads", "mlp_ratio", "use_grn", "ls_init_value",
-        "pool", "grid",
+        "patch_size", "stem_type", "depths", "dims", "depth", "embed_dim", "num_heads", "mlp_ratio", "use_grn",
+        "ls_init_value", "pool", "grid",
     ),
     "cae": ("widths", "latent", "pool", "grid"),
 }  # fmt: skip
