@@ -42,7 +42,7 @@ def shares(loads: Sequence[Load], gpu_busy_s: float = 0.0) -> dict[str, float]:
     for load in sorted(able, key=lambda load: (-load.gpu_per_s / load.host_per_s, load.kind)):
         on_host, on_gpu = load.count / load.host_per_s, load.count / load.gpu_per_s
         share = min(1.0, max(0.0, (host_s - gpu_s) / (on_host + on_gpu)))
-        share = round(share * STEPS) / STEPS
+        share = int(share * STEPS) / STEPS  # down: rounded up, a slow GPU could end later than the host alone
         if share < LEAST:
             break
         found[load.kind] = share
