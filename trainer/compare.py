@@ -148,7 +148,6 @@ def _paired(models: Sequence[Judged], replicates: int, seed: int) -> tuple[list[
             one.labels_NK,
             one.bundle.taxonomy,
             draws,
-            conditional_head=one.bundle.recipe.head.conditional,
         )
         means.append({(f.level, f.kind): f.values_B for f in figures if (f.node, f.metric) == (MEAN, "auc")})
     return means, len(common)

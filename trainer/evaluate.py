@@ -185,5 +185,5 @@ def _shown(
 def _measured(judged: Judged, bootstrap: int, seed: int) -> Entry:
     draws = Draws.make(judged.groups_N, replicates=bootstrap, seed=seed)
     bundle, arrays = judged.bundle, (judged.p_NK, judged.labels_NK, judged.bundle.taxonomy)
-    ranks = measure_ranks(*arrays, draws, conditional_head=bundle.recipe.head.conditional)
+    ranks = measure_ranks(*arrays, draws)
     return Entry(judged=judged, figures=(*ranks, *measure_calls(*arrays, bundle.thresholds, draws)))

@@ -98,8 +98,8 @@ def _report(found: Evaluation) -> str:
         f"Archive: `{one_line(str(found.archive))}`. {found.replicates} bootstrap draws of animal lines,"
         f" seed {found.seed}; mxbatch {__version__}.\n",
         "*Marginal*: every specimen with a label, by P(class). *Conditional*, or *among abnormal*: specimens whose"
-        " parent class is truly abnormal, by P(class | parent); a direct head has no such number and is judged by"
-        " P(class). A mean goes over the classes that have an abnormal and a normal specimen.\n",
+        " parent class is truly abnormal, by P(class | parent) = P(class) / P(parent). A mean goes over the classes"
+        " that have an abnormal and a normal specimen.\n",
         *(grid.markdown() for grid in found.comparisons()),
         "![ROC](roc.png)\n\n![precision and recall](pr.png)\n\n![reliability](reliability.png)\n",
     ]

@@ -73,8 +73,9 @@ class Question:
     """What is asked of one node: about which specimens, by what score, and the truth.
 
     marginal: every specimen with a label, by P(node).
-    conditional: specimens whose parent node is truly abnormal, by P(node | parent) = P(node) / P(parent). A direct
-    head has no such number and is judged by P(node) here too. Level 1 has no parent and is marginal only.
+    conditional: specimens whose parent node is truly abnormal, by P(node | parent) = P(node) / P(parent), whatever
+    the head: who has a finding is abnormal above it, so a direct head says this number too. Judged by P(node), it
+    would be asked how ill an animal is, which all of these are. Level 1 has no parent and is marginal only.
     """
 
     level: int
@@ -105,7 +106,7 @@ class Question:
 
 
 def questions(
-    p_NK: NDArray[np.float32], labels_NK: NDArray[np.float32], taxonomy: Taxonomy, *, conditional_head: bool
+    p_NK: NDArray[np.float32], labels_NK: NDArray[np.float32], taxonomy: Taxonomy
 ) -> Iterator[Question]:
     """Every question that labels (1, 0, NaN) can answer about path probabilities, node by node."""
     below_abnormal_NK = parent_abnormal(labels_NK, taxonomy)
@@ -116,7 +117,7 @@ def questions(
             rows[CONDITIONAL] = judged_N & below_abnormal_NK[:, k]
         for kind, rows_N in rows.items():
             score_n = p_NK[rows_N, k]
-            if kind == CONDITIONAL and conditional_head:
+            if kind == CONDITIONAL:
                 above_n = p_NK[rows_N, parent]
                 score_n = np.divide(score_n, above_n, out=np.zeros_like(score_n), where=above_n > 0)
             yield Question(
@@ -135,12 +136,10 @@ def measure_ranks(
     labels_NK: NDArray[np.float32],
     taxonomy: Taxonomy,
     draws: Draws,
-    *,
-    conditional_head: bool,
 ) -> list[Figure]:
     """AUC and average precision of every node and, as `MEAN`, of every level."""
     found: list[Figure] = []
-    for asked in questions(p_NK, labels_NK, taxonomy, conditional_head=conditional_head):
+    for asked in questions(p_NK, labels_NK, taxonomy):
         found.extend(asked.figures(partial(rank_metrics, asked.score_n, asked.true_n), draws))
     return with_means(found)
 
@@ -155,7 +154,7 @@ def measure_calls(
     """What calls at these thresholds are worth, and the calibration error. Marginal: everybody gets a call."""
     call_NK = decide(p_NK, thresholds, taxonomy)
     found: list[Figure] = []
-    for asked in questions(p_NK, labels_NK, taxonomy, conditional_head=False):
+    for asked in questions(p_NK, labels_NK, taxonomy):
         if asked.kind == MARGINAL:
             call_n = call_NK[asked.rows_N, asked.index]
             found.extend(asked.figures(partial(call_metrics, call_n, asked.true_n), draws))

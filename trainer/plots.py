@@ -63,9 +63,7 @@ def _page(
         )
         asked = [
             question
-            for question in questions(
-                judged.p_NK, judged.labels_NK, judged.bundle.taxonomy, conditional_head=False
-            )
+            for question in questions(judged.p_NK, judged.labels_NK, judged.bundle.taxonomy)
             if question.kind == MARGINAL
         ]
         for level, axes in zip(LEVELS, row.subplots(1, len(LEVELS)), strict=True):
