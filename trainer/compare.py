@@ -70,13 +70,14 @@ def column_of(views: Sequence[str]) -> str:
     return views[0].upper() if len(views) == 1 else "MV"
 
 
-def label_of(judged: Judged) -> str:
-    """`ConvNeXt (convnext_atto), direct`: what a model is, but for its views."""
+def label_of(judged: Judged, *, head: bool = True) -> str:
+    """`ConvNeXt (convnext_atto), direct`: what a model is, but for the views that it was shown."""
     recipe = judged.bundle.recipe
     family = family_of(recipe.backbone)
     exact = "" if family.lower() == recipe.backbone.name.lower() else f" ({recipe.backbone.name})"
+    kind = f", {recipe.head.kind}" if head else ""
     limited = "" if judged.views == recipe.views else f", trained on {column_of(recipe.views)}"
-    return f"{family}{exact}, {recipe.head.kind}{limited}"
+    return f"{family}{exact}{kind}{limited}"
 
 
 def compare(judged: Sequence[Judged], *, replicates: int, seed: int) -> list[Difference]:
@@ -127,7 +128,7 @@ def _hierarchical(judged: Sequence[Judged], replicates: int, seed: int) -> Itera
             for level, kind in ours:
                 yield _difference(
                     HIERARCHICAL,
-                    f"{label_of(plus).rpartition(', ')[0]}, {column_of(views)}",
+                    f"{label_of(plus, head=False)}, {column_of(views)}",
                     plus,
                     minus,
                     (level, kind),

@@ -278,7 +278,7 @@ def test_hierarchical_is_compared_with_direct_only_where_both_learned_from_the_s
     compared = {(d.plus, d.minus, d.model) for d in found.differences if d.what == HIERARCHICAL}
     mv, direct = bundles["mv"].model_id, bundles["direct"].model_id
     assert {(plus, minus) for plus, minus, _ in compared} == {(mv, direct)}  # never the model of `dv`
-    assert {model.rpartition(", ")[2] for _, _, model in compared} == {"MV", "DV"}
+    assert {model for _, _, model in compared} == {"CAE (small), MV", "CAE (small), trained on MV, DV"}
 
 
 def test_an_archive_without_labels_is_named_and_leaves_nothing(
