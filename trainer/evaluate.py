@@ -124,6 +124,13 @@ def evaluate(
     if bootstrap < 0:
         raise UsageError("MX-U001", f"bootstrap draws: {bootstrap} cannot be")
     opened = _of_one_taxonomy([read_bundle(path) for path in bundles])
+    said: set[str] = set()
+
+    def note_once(text: str) -> None:  # what holds for the archive is said by every model that reads it
+        if text not in said:
+            said.add(text)
+            display.note(text)
+
     judged = []
     for bundle, shown in _shown(opened, views, alone):
         one = judge(
@@ -135,7 +142,7 @@ def evaluate(
             truth=truth,
             device=device,
             keep_decoded=keep_decoded,
-            note=display.note,
+            note=note_once,
         )
         judged.append(one)
         by = "" if one.views == bundle.recipe.views else f" by {', '.join(one.views)}"

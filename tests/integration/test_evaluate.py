@@ -30,6 +30,7 @@ from mxbatch.engine.shard import Engine, score_shard
 from mxbatch.engine.taxonomy import Taxonomy, read_taxonomy
 from mxbatch.trainer.compare import HIERARCHICAL, MULTIVIEW
 from mxbatch.trainer.evaluate import Evaluation, evaluate
+from mxbatch.trainer.progress import Silent
 from mxbatch.trainer.results_table import backbone_grid
 
 TAXONOMY = read_taxonomy()
@@ -268,6 +269,35 @@ def test_what_one_model_gains_by_all_its_views_is_measured_against_each_of_them_
     assert set(zip(table["bundle"], table["views"], strict=True)) == {
         (entry.judged.bundle.model_id, " ".join(entry.judged.views)) for entry in found.entries
     }
+
+
+class Notes(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_what_holds_for_every_model_is_said_once(
+    bundles: dict[str, Bundle], archive: Path, tmp_path: Path
+) -> None:
+    recipe = bundles["lv"].recipe
+    flat = write_untrained(tmp_path / "flat", recipe=replace(recipe, head=bundles["direct"].recipe.head))
+    display = Notes()
+    found = evaluate(
+        [bundles["lv"].path, flat.path],
+        archive,
+        tmp_path / "out",
+        bootstrap=0,
+        device="cpu",
+        display=display,
+    )
+    assert len(found.entries) == 2
+    [said] = [text for text in display.said if "left out" in text]  # of mouse-47, by both
+    assert "no usable radiograph of the views lv" in said
 
 
 def test_hierarchical_is_compared_with_direct_only_where_both_learned_from_the_same_views(
