@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,7 @@ def evaluate(
     if bootstrap < 0:
         raise UsageError("MX-U001", f"bootstrap draws: {bootstrap} cannot be")
     opened = _of_one_taxonomy([read_bundle(path) for path in bundles])
-    said: set[str] = set()
-
-    def note_once(text: str) -> None:  # what holds for the archive is said by every model that reads it
-        if text not in said:
-            said.add(text)
-            display.note(text)
-
+    note_once = cache(display.note)  # what holds for the archive is said by every model that reads it
     judged = []
     for bundle, shown in _shown(opened, views, alone):
         one = judge(
