@@ -235,7 +235,8 @@ class _Fit:
             loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(learning, self.training.clip_norm)
             self._require_finite(loss + norm, phase, number)
-            optimiser.step()
+            with self._autocast():
+                optimiser.step()
             optimiser.zero_grad()
             follow(self.mean, self.model, step=self._steps_before() + number, decay=self.training.ema_decay)
             totals_2P += torch.stack([self.team.total(sums_P), counted_P])
@@ -253,11 +254,15 @@ class _Fit:
         }
 
     def _forward(self, objective: nn.Module, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        device = self.team.device
-        moved = (tensor.to(device, non_blocking=True) for tensor in tensors)
-        with torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32):
+        moved = (tensor.to(self.team.device, non_blocking=True) for tensor in tensors)
+        with self._autocast():
             sums_P, counts_P = objective(*moved)
         return sums_P, counts_P
+
+    def _autocast(self) -> torch.autocast:
+        """Products of matrices in the training's precision; Muon's, too: half the time, and no direction is lost."""
+        lower = self.precision != torch.float32
+        return torch.autocast(self.team.device.type, self.precision, enabled=lower)
 
     def _require_finite(self, number: Tensor, phase: Phase, step: int) -> None:
         if not math.isfinite(number.item()):

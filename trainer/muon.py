@@ -3,7 +3,8 @@
 A gradient of a matrix is dominated by few directions, and what a rare finding has to say lies in the others. Muon
 (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes the momentum orthogonal before it is applied, so every
 direction moves by as much. Sizes are those of AdamW's steps (Liu et al. 2025, arXiv:2502.16982, section 2.2), so one
-learning rate serves both. torch has a Muon since 2.9; it takes no convolutions, and orthogonalises in bfloat16.
+learning rate serves both. torch has a Muon since 2.9; it takes no convolutions and no stacks of matrices. Under
+autocast the products are bfloat16, as its author has them.
 """
 
 # R rows, C columns of a matrix · M matrices that a parameter holds

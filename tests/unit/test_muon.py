@@ -42,6 +42,15 @@ def test_all_directions_count_alike_and_keep_their_sense(
     assert (moved > 0).all()
 
 
+def test_under_autocast_a_step_is_rounded_and_goes_the_same_way() -> None:
+    exact, rounded = (nn.Parameter(torch.ones(3, 40, 64)) for _ in range(2))
+    expected = steps(Muon(group(exact, matrices=True)), exact, gradients(3, 40, 64)) - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        moved = steps(Muon(group(rounded, matrices=True)), rounded, gradients(3, 40, 64)) - 1
+    assert moved.dtype == torch.float32
+    assert 0 < (moved - expected).norm() < 0.05 * expected.norm()
+
+
 @pytest.mark.parametrize(
     ("shape", "wanted"),
     [
