@@ -40,6 +40,9 @@ def phantom(
     class_share: Annotated[
         float, typer.Option(help="Share of affected lines that have a given class; more crowds an archive.")
     ] = 0.1,
+    crowded: Annotated[
+        float, typer.Option(help="Share of affected lines that --class-share is for; the others have 0.1.")
+    ] = 1.0,
     size: Annotated[
         int | None, typer.Option(help="Longest side in pixels; by default each centre's own.")
     ] = None,
@@ -64,6 +67,7 @@ def phantom(
             seed=seed,
             prevalence=prevalence,
             class_share=class_share,
+            crowded=crowded,
             centres=centre,
             size=size,
             nuisance=Nuisance.none() if tidy else Nuisance(),

@@ -115,10 +115,16 @@ def test_the_same_seed_casts_the_same_animals_and_another_others() -> None:
     assert animals(60, seed=5) != animals(60, seed=6)
 
 
-def crowd(share: float, specimens: int = 600) -> list[set[str]]:
+def crowd(share: float, specimens: int = 600, crowded: float = 1.0) -> list[set[str]]:
     """The classes of each animal with findings."""
     chosen = choose_specimens(
-        specimens, seed=1, prevalence=0.5, centres=read_centres(), nodes=NODES, class_share=share
+        specimens,
+        seed=1,
+        prevalence=0.5,
+        centres=read_centres(),
+        nodes=NODES,
+        class_share=share,
+        crowded=crowded,
     )
     return [{NODES[name] for name in each.findings} for each in chosen if each.findings]
 
@@ -129,6 +135,18 @@ def test_an_archive_to_learn_from_may_be_crowded() -> None:
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="MX-U001"):
             crowd(share)
+
+
+def test_only_a_share_of_the_lines_may_be_crowded() -> None:
+    none, some, most, all_ = (
+        np.mean([len(classes) <= 2 for classes in crowd(0.5, 4000, crowded)]) for crowded in (0, 0.4, 0.7, 1)
+    )
+    assert none > some > most > all_
+    assert abs(most - (0.7 * all_ + 0.3 * none)) < 0.06
+    assert crowd(0.5, crowded=0) == crowd(0.1)
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match="crowded is a share"):
+            crowd(0.5, crowded=share)
 
 
 def test_in_a_crowded_archive_no_class_tells_of_another() -> None:

@@ -58,6 +58,7 @@ class Orders:
     specimens: int
     prevalence: float
     class_share: float
+    crowded: float
     centres: tuple[str, ...]
     size: int | None
     nuisance: Nuisance
@@ -84,6 +85,7 @@ def animals_of(orders: Orders) -> tuple[Specimen, ...]:
         centres=named_centres(orders.centres),
         nodes={finding.name: finding.node for finding in FINDINGS.values()},
         class_share=orders.class_share,
+        crowded=orders.crowded,
     )
 
 

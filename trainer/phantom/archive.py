@@ -62,6 +62,7 @@ def draw_archive(
     seed: int,
     prevalence: float = 0.1,
     class_share: float = CLASS_SHARE,
+    crowded: float = 1.0,
     centres: Sequence[str] | None = None,
     size: int | None = None,
     nuisance: Nuisance | None = None,
@@ -72,7 +73,8 @@ def draw_archive(
     """Draw an archive of `specimens` phantoms into the new folder `root`.
 
     `prevalence` is the share of specimens with at least one finding, and `class_share` that of affected animal lines
-    with a given class: an archive to learn from may be crowded. `centres` are names of centres.toml, all when None;
+    with a given class: an archive to learn from may be crowded. With `crowded` below 1 only that share of them is, and
+    the others are as usual. `centres` are names of centres.toml, all when None;
     `size` is the longest side of every radiograph in pixels, each centre's own when None. `workers` processes draw
     (None: one per core); `progress` is told how many radiographs each finished specimen has.
 
@@ -84,6 +86,7 @@ def draw_archive(
         specimens=specimens,
         prevalence=prevalence,
         class_share=class_share,
+        crowded=crowded,
         centres=tuple(centre.name for centre in named_centres(centres)),
         size=size,
         nuisance=nuisance or Nuisance(),

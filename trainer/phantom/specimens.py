@@ -4,9 +4,9 @@ As in real life findings run in families. A centre's mutants come in lines of ab
 has one or a few typical findings, each seen in most of its animals but not in all. Everybody else has a finding
 only now and then. The share of animals with any finding is kept exactly, whatever the lines.
 
-Which classes a line has says nothing of which others it has. Where lines with much wrong had stood beside lines with
-little, a model had learned to guess subtle classes from plain ones: it told ribs from no ribs with an AUC of 0.81 on
-such animals, and of 0.40 on animals with one finding each.
+Which classes a line has says nothing of which others it has, but for this: where crowded lines stand beside others,
+much that is plain says that there is more. That is worth it. A model that had learned from crowded lines alone passed
+over what was all that an animal had; shown others, too, it did not (docs/training.md).
 """
 
 from __future__ import annotations
@@ -81,23 +81,27 @@ def choose_specimens(
     centres: Sequence[Centre],
     nodes: Mapping[str, str],
     class_share: float = CLASS_SHARE,
+    crowded: float = 1.0,
 ) -> tuple[Specimen, ...]:
     """`specimens` animals of `centres`, `round(prevalence * specimens)` of them with at least one finding.
 
     `nodes` is finding -> class. Each class is typical of `class_share` of the affected lines, whatever else they have;
-    one at least of each. Half of each centre's animals are controls. The same arguments give the same animals. Raises
+    one at least of each. That goes for `crowded` of these lines, as a share; in the others it is typical of
+    `CLASS_SHARE`. Half of each centre's animals are controls. The same arguments give the same animals. Raises
     UsageError (MX-U001) for a number below 1, or a prevalence or share outside 0 to 1.
     """
     if specimens < 1:
         raise UsageError("MX-U001", f"an archive of {specimens} specimens cannot be drawn")
     if not 0 <= prevalence <= 1:
         raise UsageError("MX-U001", f"prevalence is a share from 0 to 1, got {prevalence:g}")
-    if not 0 <= class_share <= 1:
-        raise UsageError("MX-U001", f"class_share is a share from 0 to 1, got {class_share:g}")
+    for name, value in (("class_share", class_share), ("crowded", crowded)):
+        if not 0 <= value <= 1:
+            raise UsageError("MX-U001", f"{name} is a share from 0 to 1, got {value:g}")
     rng = np.random.default_rng(seed)
     counts = apportion(specimens, [centre.share for centre in centres])
     litters = [(home, size) for home, count in enumerate(counts) for size in _line_sizes((count + 1) // 2)]
-    lines = _lines(len(litters), rng, wanted=prevalence * specimens, nodes=nodes, share=class_share)
+    wanted = prevalence * specimens
+    lines = _lines(len(litters), rng, wanted=wanted, nodes=nodes, share=class_share, crowded=crowded)
     animals: list[tuple[int, Line | None]] = []
     for (home, size), line in zip(litters, lines, strict=True):
         animals += [(home, line)] * size
@@ -133,12 +137,18 @@ def _line_sizes(mutants: int) -> list[int]:
 
 
 def _lines(
-    count: int, rng: np.random.Generator, *, wanted: float, nodes: Mapping[str, str], share: float
+    count: int,
+    rng: np.random.Generator,
+    *,
+    wanted: float,
+    nodes: Mapping[str, str],
+    share: float,
+    crowded: float,
 ) -> list[Line]:
     """Enough affected lines for `wanted` animals, with what is typical of them."""
     affected = min(count, int(np.ceil(wanted / (np.mean(_PENETRANCE) * LINE_SIZE))))
     chosen = rng.permutation(count)[:affected].tolist()
-    classes_of = dict(zip(chosen, _deal(affected, nodes, share, rng), strict=True))
+    classes_of = dict(zip(chosen, _deal(affected, nodes, share, round(crowded * affected), rng), strict=True))
     lines = []
     for number in range(count):
         typical = {
@@ -150,13 +160,19 @@ def _lines(
     return lines
 
 
-def _deal(lines: int, nodes: Mapping[str, str], share: float, rng: np.random.Generator) -> list[list[str]]:
-    """The classes of each affected line: every class to `share` of them, drawn anew; one in turn to who has none."""
+def _deal(
+    lines: int, nodes: Mapping[str, str], share: float, crowded: int, rng: np.random.Generator
+) -> list[list[str]]:
+    """The classes of each affected line, drawn anew for every class; one in turn to who has none.
+
+    The first `crowded` lines are to have `share` of them, the rest `CLASS_SHARE`.
+    """
     classes = list(dict.fromkeys(nodes.values()))
     dealt: list[list[str]] = [[] for _ in range(lines)]
     for node in classes:
-        for line in rng.permutation(lines)[: round(share * lines)].tolist():
-            dealt[line].append(node)
+        for start, end, part in ((0, crowded, share), (crowded, lines, CLASS_SHARE)):
+            for line in rng.permutation(end - start)[: round(part * (end - start))].tolist():
+                dealt[start + line].append(node)
     turn = cycle(rng.permutation(len(classes)).tolist())
     return [given or [classes[next(turn)]] for given in dealt]
 
