@@ -166,6 +166,9 @@ def evaluate(
     truth: Annotated[
         bool, typer.Option("--truth", help="Of phantoms: against what was drawn, not what scorers answered.")
     ] = False,
+    unnamed: Annotated[
+        bool, typer.Option("--unnamed", help="Do not tell the models which view a radiograph shows.")
+    ] = False,
     device: Device = "auto",
     keep_decoded: KeepDecoded = KEEP_GB,
     bootstrap: Annotated[int, typer.Option(help="Replicates behind the intervals.")] = 1000,
@@ -187,6 +190,7 @@ def evaluate(
         alone=alone or (),
         subset=None if subset is None else keys_on(subset, "test"),
         truth=truth,
+        unnamed=unnamed,
         device=device,
         keep_decoded=keep_decoded,
         bootstrap=bootstrap,

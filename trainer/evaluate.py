@@ -45,6 +45,8 @@ class Evaluation:
     """What the archive holds: radiographs, or phantoms."""
     truth: bool
     """Whether labels are what was drawn, not what scorers answered."""
+    unnamed: bool
+    """Whether models were not told which view a radiograph shows."""
     entries: tuple[Entry, ...]
     differences: tuple[Difference, ...]
     replicates: int
@@ -61,6 +63,8 @@ class Evaluation:
             )
         if self.truth:
             found.append("Labels are what was drawn, not what the phantoms' scorers answered.")
+        if self.unnamed:
+            found.append("Models were not told which view a radiograph shows.")
         return tuple(found)
 
     def comparisons(self) -> list[Grid]:
@@ -80,6 +84,7 @@ class Evaluation:
             "archive": str(self.archive),
             "data": self.data,
             "labels": "truth" if self.truth else "scores",
+            "views_named": not self.unnamed,
             "warnings": list(self.warnings),
             "bootstrap": {"replicates": self.replicates, "seed": self.seed, "unit": "animal line"},
             "bundles": [
@@ -100,6 +105,7 @@ def evaluate(
     alone: Sequence[str] = (),
     subset: Collection[Key] | None = None,
     truth: bool = False,
+    unnamed: bool = False,
     device: str = "auto",
     keep_decoded: float = KEEP_GB,
     bootstrap: int = 1000,
@@ -111,8 +117,9 @@ def evaluate(
     `scores` is the table of answers, by default the one in the archive; `views` limits every model to these of its
     views; a model of several views is measured by each of `alone`, too, as one more model; `subset` holds the keys of
     the specimens to use, such as a test split's. With `truth`, phantoms are labelled by what was drawn and not by what
-    their scorers answered. `keep_decoded` is how many GB of decoded radiographs may stay in the user's cache.
-    `bootstrap` draws give 95 % intervals. A class that no specimen has, or all have, gets no figure and no exception.
+    their scorers answered; with `unnamed` models are not told which view a radiograph shows. `keep_decoded` is how many
+    GB of decoded radiographs may stay in the user's cache. `bootstrap` draws give 95 % intervals. A class that no
+    specimen has, or all have, gets no figure and no exception.
 
     Raises UsageError MX-U001 (no bundle, `out` exists, unknown view, no specimen, negative draws, bundles with
     different taxonomies), MX-T001 (no labels), and EnvironmentFault as the engine does.
@@ -135,6 +142,7 @@ def evaluate(
             views=shown,
             subset=subset,
             truth=truth,
+            unnamed=unnamed,
             device=device,
             keep_decoded=keep_decoded,
             note=note_once,
@@ -151,6 +159,7 @@ def evaluate(
         archive=archive,
         data="phantoms" if is_drawn(archive) else "radiographs",
         truth=truth,
+        unnamed=unnamed,
         entries=entries,
         differences=tuple(compare(judged, replicates=bootstrap, seed=seed)),
         replicates=bootstrap,

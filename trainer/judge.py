@@ -93,6 +93,7 @@ def judge(
     views: Sequence[str] | None = None,
     subset: Collection[Key] | None = None,
     truth: bool = False,
+    unnamed: bool = False,
     device: str = "auto",
     keep_decoded: float = KEEP_GB,
     note: Callable[[str], None] | None = None,
@@ -100,9 +101,10 @@ def judge(
     """Score the labelled specimens of `archive`, or those of them whose key is in `subset`.
 
     `views` limits the model to some of its own. With `truth`, phantoms are labelled by what was drawn and not by what
-    their scorers answered. `keep_decoded`: as in `load_dataset`. Raises UsageError MX-U001 for a view that it does not
-    know or a `subset` of which the archive has nothing, MX-T001 for an archive without labels, and what `load_dataset`
-    and `open_scorer` raise.
+    their scorers answered. With `unnamed` the model sees the same radiographs and is not told which view each shows.
+    `keep_decoded`: as in `load_dataset`. Raises UsageError MX-U001 for a view that it does not know or a `subset` of
+    which the archive has nothing, MX-T001 for an archive without labels, and what `load_dataset` and `open_scorer`
+    raise.
     """
     recipe = bundle.recipe
     shown = tuple(recipe.views if views is None else dict.fromkeys(views))
@@ -135,7 +137,7 @@ def judge(
         views=shown,
         keys=tuple(dataset.keys[n] for n in specimens),
         colonies=tuple(dataset.colonies[n] for n in specimens),
-        p_NK=probabilities(scorer, dataset, specimens, recipe, shown),
+        p_NK=probabilities(scorer, dataset, specimens, recipe, shown, unnamed=unnamed),
         labels_NK=dataset.labels[specimens],
         radiographs=int(sum(seen[dataset.first[n] : dataset.first[n + 1]].sum() for n in specimens)),
         quarantined=len(dataset.quarantined),
@@ -145,7 +147,13 @@ def judge(
 
 
 def probabilities(
-    scorer: Scorer, dataset: Dataset, specimens: NDArray[np.int64], recipe: Recipe, views: Collection[str]
+    scorer: Scorer,
+    dataset: Dataset,
+    specimens: NDArray[np.int64],
+    recipe: Recipe,
+    views: Collection[str],
+    *,
+    unnamed: bool = False,
 ) -> NDArray[np.float32]:
     """Path probabilities `float32[N, K]`, in the order of `specimens`; radiographs of other views stay unseen."""
     shown = [recipe.view_index(view) for view in views]
@@ -157,7 +165,8 @@ def probabilities(
         mask_NT = mask_NT & np.isin(view_ids_NT, shown)
         features_NTD = np.zeros((*mask_NT.shape, scorer.feature_dim), np.float32)
         features_NTD[mask_NT] = encode_all(scorer, images_NT1SS[mask_NT, 0])
-        blocks.append(scorer.fuse(features_NTD, view_ids_NT, mask_NT))
+        told_NT = np.zeros_like(view_ids_NT) if unnamed else view_ids_NT
+        blocks.append(scorer.fuse(features_NTD, told_NT, mask_NT))
     return np.concatenate(blocks)
 
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -25,11 +26,13 @@ from mxbatch.engine.errors import UsageError
 from mxbatch.engine.feed import Loader
 from mxbatch.engine.models.recipe import Recipe
 from mxbatch.engine.plan import ShardSizes, make_plan
-from mxbatch.engine.runtime.scorer import open_scorer
+from mxbatch.engine.runtime.scorer import Scorer, open_scorer
 from mxbatch.engine.shard import Engine, score_shard
 from mxbatch.engine.taxonomy import Taxonomy, read_taxonomy
 from mxbatch.trainer.compare import HIERARCHICAL, MULTIVIEW
+from mxbatch.trainer.data import load_dataset
 from mxbatch.trainer.evaluate import Evaluation, evaluate
+from mxbatch.trainer.judge import probabilities
 from mxbatch.trainer.progress import Silent
 from mxbatch.trainer.results_table import backbone_grid
 
@@ -269,6 +272,41 @@ def test_what_one_model_gains_by_all_its_views_is_measured_against_each_of_them_
     assert set(zip(table["bundle"], table["views"], strict=True)) == {
         (entry.judged.bundle.model_id, " ".join(entry.judged.views)) for entry in found.entries
     }
+
+
+class Told:
+    """A scorer that sees nothing and keeps which views it was told of."""
+
+    batch, feature_dim = 4, 3
+
+    def __init__(self) -> None:
+        self.views: list[int] = []
+
+    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.zeros((len(images), self.feature_dim), np.float32)
+
+    def fuse(
+        self, features: NDArray[np.float32], views: NDArray[np.int64], mask: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        self.views += views[mask].tolist()
+        return np.zeros((len(mask), len(TAXONOMY.nodes)), np.float32)
+
+
+def test_a_model_need_not_be_told_which_view_a_radiograph_shows(
+    bundles: dict[str, Bundle], archive: Path, tmp_path: Path
+) -> None:
+    recipe = bundles["mv"].recipe
+    dataset = load_dataset(archive, recipe, TAXONOMY)
+    asked: tuple[Any, ...] = (dataset, np.arange(len(dataset.keys)), recipe, recipe.views)
+    told, untold = Told(), Told()
+    probabilities(cast("Scorer", told), *asked)
+    probabilities(cast("Scorer", untold), *asked, unnamed=True)
+    assert set(told.views) == {1, 2}
+    assert untold.views == [0] * len(told.views)
+    paths = [bundles["mv"].path]
+    found = evaluate(paths, archive, tmp_path / "out", unnamed=True, bootstrap=0, device="cpu")
+    assert "Models were not told which view a radiograph shows." in found.warnings
+    assert found.as_dict()["views_named"] is False
 
 
 class Notes(Silent):
