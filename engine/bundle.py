@@ -37,7 +37,7 @@ from mxbatch.engine.taxonomy import Taxonomy, read_taxonomy
 if TYPE_CHECKING:
     from mxbatch.engine.models.hierarchical import HierarchicalModel
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,9 +239,9 @@ def write_untrained(path: Path, *, recipe: Recipe | None = None, seed: int = 0) 
     taxonomy = read_taxonomy()
     model = build_model(recipe, taxonomy, seed=seed).eval()
     nn.init.zeros_(model.head.fusion.view_VW)
-    for level in model.head.levels:
-        read_VWW = cast("torch.Tensor", level.read_VWW)
-        read_VWW.data[:] = read_VWW.data[:1].clone()
+    by_view = [model.head.fusion.project_VDW, *(level.read_VWU for level in model.head.levels)]
+    for weights in cast("list[torch.Tensor]", by_view):
+        weights.data[:] = weights.data[:1].clone()
     return write_bundle(
         path,
         model,

@@ -102,7 +102,7 @@ def eventful_recipe() -> Recipe:
 def still_recipe() -> Recipe:
     """Nothing that depends on how processes share the work: no chance, and no norm over a batch."""
     table = toy_recipe(
-        stages=stages([1, 2, 3], epochs=2), view_dropout=0, precision="float32", augment=STILL
+        stages=stages([1, 2, 3], epochs=2), view_dropout=0, unnamed=0, precision="float32", augment=STILL
     ).as_dict()
     backbone = {"kind": "timm", "name": "test_convnext"}
     return Recipe.from_dict({**table, "backbone": backbone, "head": {**table["head"], "dropout": 0.0}})

@@ -4,7 +4,7 @@ Which of the model's parts learn, and how fast, is decided here; the steps thems
 """
 
 # N specimens · T radiographs per specimen · K nodes · Q questions · S side
-# P parts of the loss: one per level, and one of questions · A radiographs that are shown alone, too
+# P parts of the loss: one per level, and one of questions · A times that a radiograph is shown alone
 
 from __future__ import annotations
 
@@ -54,25 +54,28 @@ class Answers(nn.Module):
         labels_NK: Tensor,
         counts_NK: Tensor,
         answers_NQ: Tensor,
+        unnamed_NT: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Sums and counts per part of the loss, `float32[P]` each. `answers_NQ` is NaN where nobody said."""
+        """Sums and counts per part of the loss, `float32[P]` each. `answers_NQ` is NaN where nobody said.
+
+        `unnamed_NT` says which radiographs are asked without the name of their view, too.
+        """
         features_NTD = self.model.features(images_NT1SS, mask_NT)
         known = (labels_NK, counts_NK, answers_NQ)
         given = self.model.answer(features_NTD, view_ids_NT, mask_NT)
         ones_N = torch.ones_like(labels_NK[:, 0])
         sums_P, counts_P = self._costs(given, known, ones_N)
-        alone_NT = mask_NT & (mask_NT.sum(dim=1, keepdim=True) > 1)
-        if self.table.each_alone and alone_NT.any():
-            of_A = alone_NT.nonzero()[:, 0]
-            given = self.model.answer(
-                features_NTD[alone_NT][:, None], view_ids_NT[alone_NT][:, None], alone_NT[alone_NT][:, None]
-            )
-            weight_A = 1 / mask_NT.sum(dim=1)[of_A].float()
-            sums_P = (
-                sums_P
-                + self.table.each_alone * self._costs(given, [part[of_A] for part in known], weight_A)[0]
-            )
-        return sums_P, counts_P
+        several_NT = mask_NT & (mask_NT.sum(dim=1, keepdim=True) > 1) & bool(self.table.each_alone)
+        of_A, at_A = torch.cat([several_NT.nonzero(), unnamed_NT.nonzero()]).unbind(dim=1)
+        if not len(of_A):
+            return sums_P, counts_P
+        named_A = torch.arange(len(of_A), device=of_A.device) < several_NT.sum()
+        views_A = view_ids_NT[of_A, at_A] * named_A
+        given = self.model.answer(
+            features_NTD[of_A, at_A][:, None], views_A[:, None], torch.ones_like(named_A)[:, None]
+        )
+        weight_A = torch.where(named_A, self.table.each_alone, 1.0) / mask_NT.sum(dim=1)[of_A]
+        return sums_P + self._costs(given, [part[of_A] for part in known], weight_A)[0], counts_P
 
     def _costs(
         self, given: tuple[Tensor, Tensor | None], known: Sequence[Tensor], weight_N: Tensor
@@ -162,7 +165,8 @@ class Supervised:
         mask = keep_some(mask, self.training.view_dropout, rng)
         images[mask, 0] = augmented(images[mask, 0], self.training.augment, rng)
         known = (np.nan_to_num(labels), self.counts_NK[specimens], self.dataset.answers[specimens])
-        return tuple(torch.from_numpy(array) for array in (images, view_ids, mask, *known))
+        unnamed = mask & (rng.random(mask.shape) < self.training.unnamed)
+        return tuple(torch.from_numpy(array) for array in (images, view_ids, mask, *known, unnamed))
 
     def validate(self, model: HierarchicalModel, precision: torch.dtype) -> dict[str, float]:
         """The loss of the stage's levels, and the AUC of all levels, on specimens not learned from."""

@@ -191,6 +191,11 @@ class Training:
     What one view shows plainly is not looked for in the others: `dv` alone, learned alone, told joints and digits
     better than `dv` among six views did. With this every radiograph is asked for all that it shows.
     """
+    unnamed: float = 0.1
+    """The share of radiographs that are asked alone once more, without the name of their view.
+
+    Archives hold such radiographs, too, and of what a model was never shown it knows nothing.
+    """
     ema_decay: float = 0.998
     """The trained weights are a running mean that forgets by this factor per step; 0: the last ones."""
     clip_norm: float = 1.0
@@ -225,6 +230,7 @@ class Training:
         _within(self.balance, 0, 1, "balance")
         _within(self.view_dropout, 0, 0.95, "view_dropout")
         _at_least(self.each_alone, 0, "each_alone")
+        _within(self.unnamed, 0, 1, "unnamed")
         _within(self.ema_decay, 0, 0.99999, "ema_decay")
         _positive(self.clip_norm, "clip_norm")
         _one_of(self.precision, PRECISIONS, "precision")

@@ -11,8 +11,8 @@ A direct head, the baseline that the hierarchy has to beat, is the same head wit
 all nodes at once; its logits are those of P(node) itself.
 """
 
-# B radiographs · N specimens · T radiographs per specimen · S side · D features · W width of the head
-# K nodes · Q questions · V views, the recipe's and one for all others
+# B radiographs · N specimens · T radiographs per specimen · S side · D features
+# W channels of a view · U of the head · K nodes · Q questions · V views, the recipe's and one for all others
 
 from __future__ import annotations
 
@@ -118,6 +118,10 @@ class ViewFusion(nn.Module):
     Several radiographs of a view are averaged, so their order does not matter; a view without any has a learned
     stand-in, so a specimen whose radiographs are all masked still has finite numbers.
 
+    Each view has a projection of its own. With one for all, every place of a picture had to mean the same in a belly
+    and in a paw: of what the same trunk saw in `dv`, a head for six views told less (mean AUC of level 3: 0.83) than
+    one that had learned `dv` alone (0.85).
+
     Attention over the radiographs was here before. After an epoch of 7,000 phantoms it was at chance (mean AUC of
     level 3: 0.49) where this had 0.59: its weights sum to 1, so at first each view's finding is thinned by the others.
     """
@@ -125,8 +129,10 @@ class ViewFusion(nn.Module):
     def __init__(self, *, feature_dim: int, views: int, width: int) -> None:
         super().__init__()
         self.norm = ViewNorm(views + 1, feature_dim)
-        self.project = nn.Linear(feature_dim, width)
         # Row 0 is any view that the recipe does not know.
+        self.project_VDW = nn.Parameter(
+            torch.empty(views + 1, feature_dim, width).uniform_(-1, 1) / math.sqrt(feature_dim)
+        )
         self.view_VW = nn.Parameter(torch.randn(views + 1, width) * 0.1)
         self.absent_VW = nn.Parameter(torch.zeros(views + 1, width))
 
@@ -136,11 +142,11 @@ class ViewFusion(nn.Module):
         view_ids_NT = view_ids_NT.masked_fill(~mask_NT, 0)
         normed_NTD = torch.zeros_like(features_NTD)
         normed_NTD[mask_NT] = self.norm(features_NTD[mask_NT], view_ids_NT[mask_NT])
-        shown_NTW = F.gelu(self.project(normed_NTD) + self.view_VW[view_ids_NT])
-        is_of_NTV = F.one_hot(view_ids_NT, len(self.view_VW)) * mask_NT[..., None]
+        is_of_NTV = (F.one_hot(view_ids_NT, len(self.view_VW)) * mask_NT[..., None]).to(normed_NTD.dtype)
         count_NV1 = is_of_NTV.sum(dim=1)[..., None]
-        sum_NVW = torch.einsum("ntv,ntw->nvw", is_of_NTV.to(shown_NTW.dtype), shown_NTW)
-        return torch.where(count_NV1 > 0, sum_NVW / count_NV1.clamp(min=1), self.absent_VW)
+        mean_NVD = torch.einsum("ntv,ntd->nvd", is_of_NTV, normed_NTD) / count_NV1.clamp(min=1)
+        shown_NVW = F.gelu(torch.einsum("nvd,vdw->nvw", mean_NVD, self.project_VDW) + self.view_VW)
+        return torch.where(count_NV1 > 0, shown_NVW, self.absent_VW)
 
 
 class Level(nn.Module):
@@ -150,9 +156,9 @@ class Level(nn.Module):
     rest rests.
     """
 
-    def __init__(self, *, views: int, width: int, nodes: int, dropout: float) -> None:
+    def __init__(self, *, views: int, view_width: int, width: int, nodes: int, dropout: float) -> None:
         super().__init__()
-        self.read_VWW = nn.Parameter(torch.randn(views + 1, width, width) / math.sqrt(width))
+        self.read_VWU = nn.Parameter(torch.randn(views + 1, view_width, width) / math.sqrt(view_width))
         self.found = nn.LayerNorm(width)
         self.refine = nn.Sequential(
             nn.LayerNorm(2 * width),
@@ -164,11 +170,11 @@ class Level(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.ask = nn.Linear(width, nodes)
 
-    def forward(self, above_NW: Tensor, views_NVW: Tensor) -> tuple[Tensor, Tensor]:
-        """The refined state `float32[N, W]`, and the logits of this level's nodes."""
-        found_NW = self.found(torch.einsum("nvw,vwu->nu", views_NVW, self.read_VWW))
-        state_NW = above_NW + self.refine(torch.cat([above_NW, found_NW], dim=-1))
-        return state_NW, self.ask(self.norm(state_NW))
+    def forward(self, above_NU: Tensor, views_NVW: Tensor) -> tuple[Tensor, Tensor]:
+        """The refined state `float32[N, U]`, and the logits of this level's nodes."""
+        found_NU = self.found(torch.einsum("nvw,vwu->nu", views_NVW, self.read_VWU))
+        state_NU = above_NU + self.refine(torch.cat([above_NU, found_NU], dim=-1))
+        return state_NU, self.ask(self.norm(state_NU))
 
 
 class HierarchicalHead(nn.Module):
@@ -180,15 +186,17 @@ class HierarchicalHead(nn.Module):
         feature_dim: int,
         views: int,
         nodes: Sequence[int],
+        view_width: int,
         width: int,
         dropout: float,
         questions: int = 0,
     ) -> None:
         super().__init__()
-        self.fusion = ViewFusion(feature_dim=feature_dim, views=views, width=width)
+        self.width = width
+        self.fusion = ViewFusion(feature_dim=feature_dim, views=views, width=view_width)
 
         def layer(count: int) -> Level:
-            return Level(views=views, width=width, nodes=count, dropout=dropout)
+            return Level(views=views, view_width=view_width, width=width, nodes=count, dropout=dropout)
 
         self.questions = layer(questions) if questions else None
         self.levels = nn.ModuleList(layer(count) for count in nodes)
@@ -201,13 +209,13 @@ class HierarchicalHead(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """The logits, and those of the taxonomy's questions, `float32[N, Q]`, where it has learned them."""
         views_NVW = self.fusion(features_NTD, view_ids_NT, mask_NT)
-        state_NW = torch.zeros_like(views_NVW[:, 0])
+        state_NU = views_NVW.new_zeros(len(views_NVW), self.width)
         questions_NQ: Tensor | None = None
         if self.questions is not None:
-            state_NW, questions_NQ = self.questions(state_NW, views_NVW)
+            state_NU, questions_NQ = self.questions(state_NU, views_NVW)
         logits: list[Tensor] = []
         for level in self.levels:
-            state_NW, level_logits = level(state_NW, views_NVW)
+            state_NU, level_logits = level(state_NU, views_NVW)
             logits.append(level_logits)
         return torch.cat(logits, dim=1), questions_NQ
 
@@ -276,6 +284,7 @@ def build_head(recipe: Recipe, taxonomy: Taxonomy, feature_dim: int) -> Hierarch
         feature_dim=feature_dim,
         views=len(recipe.views),
         nodes=nodes_per_layer(recipe, taxonomy),
+        view_width=recipe.head.view_width,
         width=recipe.head.width,
         dropout=recipe.head.dropout,
         questions=len(taxonomy.questions) if recipe.head.questions else 0,

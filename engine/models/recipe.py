@@ -89,6 +89,8 @@ class Head:
     """hierarchical: a layer per level, each asking P(node | parent). direct: one layer asks P(node) of all."""
     width: int = 256
     """Channels of every layer of the head."""
+    view_width: int = 64
+    """Channels in which the head sees each view: of these it has a projection per view."""
     dropout: float = 0.1
     questions: bool = False
     """Before the first level, learn to answer what people were asked, the taxonomy's parameters one by one.
@@ -99,6 +101,7 @@ class Head:
     def __post_init__(self) -> None:
         _require(self.kind in HEADS, f"head: kind {self.kind!r} is none of {', '.join(HEADS)}")
         _require(self.width >= 1, f"head: width is {self.width}, 1 is the least")
+        _require(self.view_width >= 1, f"head: view_width is {self.view_width}, 1 is the least")
         _require(0 <= self.dropout < 1, f"head: dropout {self.dropout} is not in [0, 1)")
 
     @property

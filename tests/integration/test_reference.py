@@ -62,3 +62,8 @@ def test_it_ranks_unseen_phantoms_by_all_their_views_and_by_either_alone(
     assert len(judged.keys) > 0.9 * SPECIMENS
     auc = mean_auc(judged.p_NK, judged.labels_NK, reference.taxonomy)
     assert all(auc[level] >= bound for level, bound in least.items()), auc
+
+
+def test_it_still_ranks_radiographs_whose_views_nobody_named(reference: Bundle, unseen: Path) -> None:
+    judged = judge(reference, unseen, unnamed=True)
+    assert mean_auc(judged.p_NK, judged.labels_NK, reference.taxonomy)[1] >= 0.7

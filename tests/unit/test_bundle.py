@@ -190,7 +190,7 @@ def test_content_that_cannot_be_is_refused(before: str, after: str, copied: Path
 
 
 def test_a_bundle_of_another_version_is_refused_as_such(copied: Path) -> None:
-    edit(copied, "format = 3", "format = 4")
+    edit(copied, "format = 4", "format = 3")
     assert refusal(copied).code == "MX-M004"
 
 

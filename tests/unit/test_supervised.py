@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ STAGES: dict[str, Any] = {
     "stages": [{"levels": [1, 2, 3], "epochs": 1}],
     "augment": toy_training.STILL,
     "view_dropout": 0,
+    "unnamed": 0,
 }
 
 
@@ -60,6 +62,32 @@ def test_each_radiograph_alone_costs_its_share_of_its_specimen() -> None:
         sums, same_counts = both(*tensors)
     torch.testing.assert_close(sums, expected)
     assert torch.equal(counts, same_counts)
+
+
+def test_a_radiograph_without_the_name_of_its_view_costs_its_share_beside_the_others() -> None:
+    objective, stage = answers(0.0)
+    tensors = step(stage, list(range(8)))
+    mask_NT, unnamed_NT = tensors[2], torch.zeros_like(tensors[2])
+    assert not tensors[-1].any()
+    unnamed_NT[2, 0] = unnamed_NT[5, 0] = True
+    with torch.no_grad():
+        expected = objective(*tensors)[0]
+        for row in (2, 5):
+            alone = torch.zeros_like(mask_NT[:1])
+            alone[0, 0] = True
+            given = [part[row : row + 1] for part in tensors]
+            nameless = torch.zeros_like(given[1])
+            expected = expected + objective(given[0], nameless, alone, *given[3:])[0] / mask_NT[row].sum()
+        torch.testing.assert_close(objective(*tensors[:-1], unnamed_NT)[0], expected)
+
+
+def test_about_the_share_that_the_recipe_names_is_shown_without_a_name() -> None:
+    _, stage = answers(0.0)
+    stage.training = replace(stage.training, unnamed=0.25)
+    *_, unnamed_NT = step(stage, [0, 1, 2, 3] * 200)
+    mask_NT = step(stage, [0, 1, 2, 3] * 200)[2]
+    assert not (unnamed_NT & ~mask_NT).any()
+    assert 0.2 < unnamed_NT.sum() / mask_NT.sum() < 0.3
 
 
 def test_a_specimen_of_one_radiograph_costs_what_it_did() -> None:

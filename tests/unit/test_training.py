@@ -104,6 +104,7 @@ def test_every_key_arrives() -> None:
         ({"seed": -1}, "seed is -1"),
         ({"balance": 1.5}, "balance is 1.5"),
         ({"view_dropout": 1.0}, "view_dropout is 1.0"),
+        ({"unnamed": 1.1}, "unnamed is 1.1"),
         ({"precision": "float16"}, "precision 'float16' is none of auto, bfloat16, float32"),
         ({"loss": {"kind": "hinge"}}, "'hinge' is none of bce, focal, asymmetric"),
         ({"loss": {"cap": 0.5}}, "cap is 0.5"),
