@@ -118,9 +118,9 @@ class ViewFusion(nn.Module):
     Several radiographs of a view are averaged, so their order does not matter; a view without any has a learned
     stand-in, so a specimen whose radiographs are all masked still has finite numbers.
 
-    Each view has a projection of its own. With one for all, every place of a picture had to mean the same in a belly
-    and in a paw: of what the same trunk saw in `dv`, a head for six views told less (mean AUC of level 3: 0.83) than
-    one that had learned `dv` alone (0.85).
+    Each view has a projection of its own, since a place means something else in a belly than in a paw. After three
+    epochs of 7,000 phantoms that was worth little (level 3: 0.835, and 0.831 with one for all), but 64 channels for
+    each do what 160 for all did, in two thirds of the time.
 
     Attention over the radiographs was here before. After an epoch of 7,000 phantoms it was at chance (mean AUC of
     level 3: 0.49) where this had 0.59: its weights sum to 1, so at first each view's finding is thinned by the others.

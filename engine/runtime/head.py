@@ -1,7 +1,8 @@
 """The head of a bundle in plain float32: the half of every runtime that is never compiled.
 
-It takes a thousandth of the encoder's time. So it stays the same code with the same bits, whatever computed the
-features. From its logits on, the whole tree is one kernel on a GPU and its plain twin elsewhere (kernels/calls.py).
+It takes a few hundredths of the time of the smallest encoder, of others less. So it stays the same code with the same
+bits, whatever computed the features. From its logits on, the whole tree is one kernel on a GPU and its plain twin
+elsewhere (kernels/calls.py).
 """
 
 # F specimens · T radiographs per specimen · D features · K nodes

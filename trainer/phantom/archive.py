@@ -74,9 +74,9 @@ def draw_archive(
 
     `prevalence` is the share of specimens with at least one finding, and `class_share` that of affected animal lines
     with a given class: an archive to learn from may be crowded. With `crowded` below 1 only that share of them is, and
-    the others are as usual. `centres` are names of centres.toml, all when None;
-    `size` is the longest side of every radiograph in pixels, each centre's own when None. `workers` processes draw
-    (None: one per core); `progress` is told how many radiographs each finished specimen has.
+    the others are as usual. `centres` are names of centres.toml, all when None; `size` is the longest side of every
+    radiograph in pixels, each centre's own when None. `workers` processes draw (None: one per core); `progress` is
+    told how many radiographs each finished specimen has.
 
     Raises UsageError (MX-U001) for an impossible option or a `root` that holds something, EnvironmentFault when it
     cannot be written (MX-E004, MX-E005) or the workers fail (MX-E006). Then no archive is left behind.

@@ -4,9 +4,11 @@ As in real life findings run in families. A centre's mutants come in lines of ab
 has one or a few typical findings, each seen in most of its animals but not in all. Everybody else has a finding
 only now and then. The share of animals with any finding is kept exactly, whatever the lines.
 
-Which classes a line has says nothing of which others it has, but for this: where crowded lines stand beside others,
-much that is plain says that there is more. That is worth it. A model that had learned from crowded lines alone passed
-over what was all that an animal had; shown others, too, it did not (docs/training.md).
+Which classes a line has says nothing of which others it has. Where crowded lines stand beside others it does: much
+that is plain says that there is more. An early model had learned to guess so: it told ribs from no ribs with an AUC of
+0.81 on crowded animals, and of 0.40 on animals with one finding each. But a model that has learned from crowded lines
+alone passes over what is all that an animal has: with others among them the reference has 0.80 for ribs on animals with
+few findings, and had 0.74 before (docs/training.md).
 """
 
 from __future__ import annotations
