@@ -138,7 +138,8 @@ def train(
         licence=licence,
         display=display_for(),
     )
-    print_json(trained.as_dict()) if json else show_trained(trained)
+    if trained:
+        print_json(trained.as_dict()) if json else show_trained(trained)
     return 0
 
 

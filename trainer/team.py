@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -42,21 +41,25 @@ class Team:
     def together(self, module: nn.Module) -> nn.Module:
         """`module`, its gradients averaged over all processes after each backward.
 
-        Batch norms look at the batches of all GPUs; on CPUs torch has no such norm, and each process has its own.
+        Batch norms look at the batches of all GPUs; on CPUs torch has no such norm: each process looks at its own
+        batch, and what the first one has seen of them is what all remember.
         """
         if self.size == 1:
             return module
         if self.device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(module)
 
-    def agree(self, value: Any) -> Any:
-        """The first process's `value`, in all of them."""
-        if self.size == 1:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
-        return box[0]
+
+def is_first() -> bool:
+    """Whether this is the process that speaks and writes; a process alone is."""
+    return _place()[0] == 0
+
+
+def _place() -> tuple[int, int]:
+    """Rank and number of processes, as `torchrun` leaves them in the environment."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    return (int(os.environ.get("RANK", "0")), size) if size > 1 else (0, 1)
 
 
 @contextmanager
@@ -66,8 +69,7 @@ def gathered(device: str = "auto") -> Iterator[Team]:
     Under `torchrun` each process takes the GPU of its local rank. Raises UsageError MX-U001 where there is
     no such device.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
+    rank, size = _place()
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")) if size > 1 else None)
     if size == 1:
         yield Team(chosen)
@@ -80,6 +82,8 @@ def gathered(device: str = "auto") -> Iterator[Team]:
     finally:
         if started:
             dist.destroy_process_group()
+        if rank == 0:  # goes on alone, and torchrun gave it one core
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def _device(name: str, local_rank: int | None) -> torch.device:

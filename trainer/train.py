@@ -38,6 +38,7 @@ from mxbatch.trainer.predict import predict_logits, predict_showings
 from mxbatch.trainer.progress import Display, silent
 from mxbatch.trainer.recipes import find_recipe
 from mxbatch.trainer.splits import Split, read_split, require_positives, split, write_split
+from mxbatch.trainer.team import is_first
 from mxbatch.trainer.thresholds import choose_thresholds
 from mxbatch.trainer.training import training_of, with_epochs
 
@@ -80,7 +81,7 @@ def train(
     keep_decoded: float = KEEP_GB,
     licence: str = "not stated",
     display: Display = silent,
-) -> Trained:
+) -> Trained | None:
     """Train `recipe` (a name of `mxbatch recipes`, or a file) on `archive` and write the bundle `out`.
 
     `run` is the folder of what happens on the way, by default `<out>-run`. `scores` is IMPC's table of answers, by
@@ -88,12 +89,16 @@ def train(
     `leave_out` is the test. `epochs` takes the place of the recipe's, in each of its stages. `keep_decoded` is how many
     GB of decoded radiographs may stay in the user's cache, other archives' among them.
 
+    Under `torchrun` the first process writes, calibrates and says what it made; the others are done when the weights
+    are, and get None.
+
     Raises UsageError MX-U001 (`out` exists, no such centre, a library is missing), MX-U007 (the recipe), MX-T001 (no
     labels), MX-T002 (a class without a positive), MX-T003 (a colony on two sides), MX-T005 (the run is another's);
     EnvironmentFault MX-T004 (the loss is no number). Then there is no bundle, and the run's folder holds what was
     learned so far.
     """
     require_extras()
+    display = display if is_first() else silent
     if out.exists():
         raise UsageError(
             "MX-U001", "the bundle would replace what is here", path=out, fix="name a new folder"
@@ -118,8 +123,11 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise from_os_error(error, folder) from error
-    write_split(folder / SPLIT_FILE, parts, dataset.keys)
+    if is_first():
+        write_split(folder / SPLIT_FILE, parts, dataset.keys)
     model = fit(blueprint, dataset, parts, tree, folder, device=device, display=display)
+    if not is_first():
+        return None
 
     def logits_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return predict_logits(model, dataset, rows, radiographs=blueprint.max_radiographs)

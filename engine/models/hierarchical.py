@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -106,10 +107,22 @@ def _in_all_processes(numbers: Tensor) -> Tensor:
     """The sum of `numbers` over the processes that train together, with gradient; `numbers` where there is one."""
     if not (dist.is_available() and dist.is_initialized()):
         return numbers
-    from torch.distributed.nn.functional import all_reduce
-
-    total: Tensor = all_reduce(numbers)  # type: ignore[no-untyped-call]
+    total: Tensor = _TotalWithGradient.apply(numbers)
     return total
+
+
+class _TotalWithGradient(torch.autograd.Function):
+    """torch's own collectives have no gradient; each process's loss depends on the numbers of all."""
+
+    @staticmethod
+    def forward(_: Any, numbers: Tensor) -> Tensor:
+        total = numbers.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
+        return _TotalWithGradient.forward(_, *gradients)
 
 
 class ViewFusion(nn.Module):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -110,6 +113,25 @@ def test_from_phantoms_to_calls(archive: Path, recipe: Path, tmp_path: Path, mxb
     assert "trained on phantoms" in scored.stdout
 
 
+def test_processes_that_torchrun_started_make_one_bundle_and_say_so_once(
+    archive: Path, recipe: Path, tmp_path: Path
+) -> None:
+    together = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mxbatch"]
+    trained = subprocess.run(
+        [sys.executable, "-m", *together, "train", recipe, "--archive", archive, "--out", "model", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout)["model_id"] == read_bundle(tmp_path / "model").model_id
+    said = [line for line in trained.stderr.splitlines() if line]
+    assert len(said) == len(set(said))
+    assert not [line for line in said if "Warning" in line]
+
+
 def test_a_bundle_names_what_it_was_made_of_and_not_where_that_lay(
     archive: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +146,9 @@ def test_a_bundle_names_what_it_was_made_of_and_not_where_that_lay(
     recipe.write_text(tomli_w.dumps(table))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(archive)
-    bundle = train(recipe, Path(), tmp_path / "model", epochs=1).bundle
+    trained = train(recipe, Path(), tmp_path / "model", epochs=1)
+    assert trained
+    bundle = trained.bundle
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     begun = {"file": "convnext.pth", "sha256": digest, "licence": "MIT"}
