@@ -65,9 +65,7 @@ class Answers(nn.Module):
         given = self.model.answer(features_NTD, view_ids_NT, mask_NT)
         ones_N = torch.ones_like(labels_NK[:, 0])
         sums_P, counts_P = self._costs(given, known, ones_N)
-        if not (self.table.each_alone or self.table.unnamed):
-            return sums_P, counts_P
-        # Asked even where no radiograph was drawn for it: the head's norms wait for all processes.
+        # Asked even of no radiograph at all: the head's norms wait for all processes, and another may have some.
         several_NT = mask_NT & (mask_NT.sum(dim=1, keepdim=True) > 1) & bool(self.table.each_alone)
         of_A, at_A = torch.cat([several_NT.nonzero(), unnamed_NT.nonzero()]).unbind(dim=1)
         named_A = torch.arange(len(of_A), device=of_A.device) < several_NT.sum()
