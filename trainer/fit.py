@@ -47,7 +47,7 @@ from mxbatch.trainer.progress import Display, silent
 from mxbatch.trainer.schedule import rate_at, set_rate
 from mxbatch.trainer.splits import Split
 from mxbatch.trainer.supervised import Supervised
-from mxbatch.trainer.team import Team, gathered
+from mxbatch.trainer.team import Team, gathered, is_first
 from mxbatch.trainer.training import Training, training_of
 
 NORMALISED_ON = 512
@@ -103,7 +103,8 @@ def fit(
     """Train `recipe` on `split.train`; the running mean of its weights, on the CPU, in evaluation mode.
 
     `run` is the folder of metrics.csv, curves.png and the checkpoint. With `resume`, training goes on from
-    the checkpoint there; without, it begins anew. `device` is auto, cpu, cuda or cuda:N.
+    the checkpoint there; without, it begins anew. `device` is auto, cpu, cuda or cuda:N. `display` is told of it, in
+    each of the processes that has one.
 
     Raises UsageError MX-U007 (the recipe), MX-U001 (the device), MX-T002 (a stage has no specimen to learn from),
     MX-T005 (the checkpoint is another training's);
@@ -153,7 +154,7 @@ class _Fit:
     ) -> None:
         self.model, self.phases, self.training = model, phases, training
         self.identity, self.run, self.team = identity, run, team
-        self.display = display if team.writes else silent
+        self.display = display
         self.precision = precision_on(team.device, training.precision)
         self.mean = shadow(model)
         self.phase, self.epoch = 0, 0
@@ -188,7 +189,7 @@ class _Fit:
         while self.epoch < phase.epochs:
             row = self._run_epoch(phase, objective, optimiser)
             self.epoch += 1
-            if not self.team.writes:
+            if not is_first():
                 continue
             row |= phase.validate(self.mean, self.precision)
             self.history.append(row)

@@ -65,11 +65,11 @@ class Answers(nn.Module):
         given = self.model.answer(features_NTD, view_ids_NT, mask_NT)
         ones_N = torch.ones_like(labels_NK[:, 0])
         sums_P, counts_P = self._costs(given, known, ones_N)
-        # Asked even of no radiograph at all: the head's norms wait for all processes, and another may have some.
         several_NT = mask_NT & (mask_NT.sum(dim=1, keepdim=True) > 1) & bool(self.table.each_alone)
         of_A, at_A = torch.cat([several_NT.nonzero(), unnamed_NT.nonzero()]).unbind(dim=1)
         named_A = torch.arange(len(of_A), device=of_A.device) < several_NT.sum()
         views_A = view_ids_NT[of_A, at_A] * named_A
+        # Even of no radiograph: the head's norms wait for all processes, and another may have some.
         given = self.model.answer(
             features_NTD[of_A, at_A][:, None], views_A[:, None], torch.ones_like(named_A)[:, None]
         )

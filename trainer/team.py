@@ -26,11 +26,6 @@ class Team:
     rank: int = 0
     size: int = 1
 
-    @property
-    def writes(self) -> bool:
-        """Whether this is the process that writes files."""
-        return self.rank == 0
-
     def total(self, numbers: Tensor) -> Tensor:
         """The sum of `numbers` over all processes, without gradient."""
         numbers = numbers.detach().clone()

@@ -112,17 +112,18 @@ def _in_all_processes(numbers: Tensor) -> Tensor:
 
 
 class _TotalWithGradient(torch.autograd.Function):
-    """torch's own collectives have no gradient; each process's loss depends on the numbers of all."""
+    """torch has deprecated its own sum with gradient (2.14), and what follows it is private there."""
 
     @staticmethod
-    def forward(_: Any, numbers: Tensor) -> Tensor:
+    def forward(context: Any, numbers: Tensor) -> Tensor:
         total = numbers.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(_: Any, *gradients: Tensor) -> Tensor:
-        return _TotalWithGradient.forward(_, *gradients)
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        """What each process's loss owes to the sum: all of them."""
+        return _TotalWithGradient.apply(*gradients)
 
 
 class ViewFusion(nn.Module):
